@@ -105,6 +105,8 @@ export type Mapping = { readonly frame: number; readonly span: number; readonly 
 export type GuestContext = {
   readonly vm: string
   readonly vcpu: number
+  /** Which side executes a raw call: a host instruction run by the guest answers as the architecture says. */
+  readonly by: 'guest' | 'host'
   /** The second-stage translation of `gfn` as it stands, undefined when not present. */
   translate(gfn: number): Mapping | undefined
 }
@@ -126,6 +128,8 @@ export type Fault = {
  */
 export type GuestCheck =
   | { readonly kind: 'ok' }
+  /** The access goes through, but with the wrong key: a read sees {@link Hardware.ciphertext}. */
+  | { readonly kind: 'ciphertext' }
   | { readonly kind: 'guest-fault'; readonly fault: Fault }
   | { readonly kind: 'host-fault'; readonly fault: Fault; readonly mended: boolean }
 
@@ -249,6 +253,8 @@ export interface Hardware {
   checkGuest(vm: string, gfn: number, mapping: Mapping, isPrivate: boolean, kind: AccessKind, vmpl: number): GuestCheck
   /** `as` kernel and user differ in what a fault does to the host; a device goes through the IOMMU. */
   checkHost(frame: number, kind: 'read' | 'write', as: 'user' | 'kernel' | 'device'): HostCheck
+  /** The first of `count` frames that a kernel write would fault on, or -1: the kernel clears every page it hands out. */
+  firstGuarded(frame: number, count: number): number
   /** What the host sees of a page that it reads as ciphertext: 4096 bytes, deterministic. */
   ciphertext(frame: number): Uint8Array
   /** The host wrote ciphertext at `offset` of a private page: what the owner then sees is the backend's to say. */
@@ -259,8 +265,11 @@ export interface Hardware {
   nextExit(guest: GuestContext, request: GuestRequest): ConversionExit | undefined
   /** The VMM's answer to the exit given last: 0, or a negative errno. */
   completeExit(guest: GuestContext, request: GuestRequest, ret: number): void
-  /** The guest's acceptance of pages it has just made private; a call result for each outcome that is not success. */
-  accept(guest: GuestContext, gfn: number, span: number): CallResult
+  /**
+   * The guest's acceptance of `count` pages of `span` 4 KiB pages it has just made private. `done` with the status of
+   * the last one when nothing is left; a `fault` names the page that KVM must map first, and the guest then goes on there.
+   */
+  accept(guest: GuestContext, gfn: number, count: number, span: number): CallResult
 
   /** Measured population of one page that holds `source` (undefined where the type needs none). */
   launchPage(
