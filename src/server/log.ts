@@ -1,0 +1,21 @@
+import { type Logger, pino } from 'pino'
+import type { LogLevel } from './config.ts'
+
+/** Log lines kept while the reader of the log is slow; later ones are dropped so that requests never wait for it. */
+const BUFFERED_LOG_BYTES = 1 << 20
+const STDERR = 2
+
+/** Fields that never reach the log, at any of the places where one may be logged. */
+const SECRETS = ['authorization', 'cookie', 'set-cookie', 'secret', 'secrets', 'launchSecret', 'privateKey', 'token']
+
+export const REDACTED_PATHS: readonly string[] = SECRETS.flatMap((name) => {
+  const key = /^\w+$/.test(name) ? `.${name}` : `["${name}"]`
+  return [`*${key}`, `*.*${key}`, `*.*.*${key}`, key.replace(/^\./, '')]
+})
+
+/** The log goes to stderr as JSON lines; stdout has only the line that says where the service listens. */
+export function createLogger(level: LogLevel): Logger {
+  const destination = pino.destination({ dest: STDERR, sync: false, maxLength: BUFFERED_LOG_BYTES })
+  destination.on('error', () => {})
+  return pino({ level, base: null, redact: { paths: [...REDACTED_PATHS], censor: '[redacted]' } }, destination)
+}
