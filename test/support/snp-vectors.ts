@@ -36,7 +36,8 @@ export type ReportVector = {
   kind: string
   inputs: {
     reportBase64: string
-    certDerBase64: string
+    /** Missing where the report is for parsing only, as is its public key. */
+    certDerBase64?: string
     publicKey: { x: string; y: string }
     report: string
     cert: string

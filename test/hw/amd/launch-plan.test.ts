@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash, createHmac } from 'node:crypto'
 import { test } from 'node:test'
+import { Value } from 'typebox/value'
 import { parseBytes } from '../../../src/hw/amd/hex.ts'
 import {
   extendLaunchDigest,
@@ -11,6 +12,8 @@ import {
 } from '../../../src/hw/amd/launch-digest.ts'
 import { planSnpLaunch, type SnpPlanInputs, VMSA_GPA_GENOA_GCE } from '../../../src/hw/amd/launch-plan.ts'
 import { measureSev, measureSevEs, measureSevSnp } from '../../../src/hw/amd/measure.ts'
+import type { PageRun } from '../../../src/hw/amd/measure-part.ts'
+import { SevInputs, SevSnpInputs } from '../../../src/hw/amd/measure-schema.ts'
 import { planSevLaunch } from '../../../src/hw/amd/sev-plan.ts'
 import { measureUpdates, rehash } from '../../../src/hw/amd/transcript.ts'
 import { vmsaPage } from '../../../src/hw/amd/vmsa.ts'
@@ -234,6 +237,47 @@ test('measure: what makes no sense in a mode is refused by field', () => {
     'guest-features /guestFeatures',
   )
   assert.equal(refusal({ mode: 'sev', image, ovmfHash: '00'.repeat(48) }, measureSev), 'field-not-applicable /ovmfHash')
+})
+
+test('measure: pages chained by hand are bounded, aligned and have contents only where measured', () => {
+  const refusal = (run: object) => {
+    const pages = [{ pageType: 'NORMAL', gpa: 0, count: 1, ...run }] as PageRun[]
+    const answer = measureSevSnp({ mode: 'pages', pages })
+    return answer.ok ? 'measured' : `${answer.fault.code} ${answer.fault.pointer}`
+  }
+  assert.equal(refusal({}), 'measured')
+  assert.equal(refusal({ gpa: 1 }), 'gpa /pages/0/gpa')
+  assert.equal(refusal({ gpa: '0xfffffffffffff000' }), 'gpa /pages/0/gpa')
+  assert.equal(refusal({ count: 65537 }), 'pages-too-many /pages')
+  assert.equal(refusal({ contents: Buffer.alloc(1) }), 'page-contents /pages/0/contents')
+  assert.equal(refusal({ fillByte: 256 }), 'number /pages/0/fillByte')
+  assert.equal(refusal({ pageType: 'ZERO', fillByte: 0 }), 'page-contents /pages/0')
+})
+
+test('measure: the schema refuses fields it does not know, and files that are neither bytes nor a part', () => {
+  const image = { part: 'firmware' }
+  assert.equal(Value.Check(SevSnpInputs, { mode: 'snp', image }), true)
+  assert.equal(Value.Check(SevSnpInputs, { mode: 'snp', image, colour: 1 }), false)
+  assert.equal(Value.Check(SevSnpInputs, { mode: 'snp', image: { file: 'x' } }), false)
+  assert.equal(Value.Check(SevSnpInputs, { mode: 'snp', image, vmsaOverride: { rdx: '0x0' } }), true)
+  assert.equal(Value.Check(SevSnpInputs, { mode: 'snp', image, vmsaOverride: { tsc: '0x0' } }), false)
+  assert.equal(Value.Check(SevInputs, { mode: 'snp', image }), false)
+})
+
+test('measure: an OVMF hash stands for the firmware pages, and a register override for its register', () => {
+  const inputs = { mode: 'snp', image, vmm: 'ec2' } as const
+  const whole = measureSevSnp(inputs)
+  const ovmf = measureSevSnp({ mode: 'snp-ovmf-hash', image })
+  assert.ok(whole.ok && ovmf.ok)
+  const rest = measureSevSnp({ ...inputs, ovmfHash: String(ovmf.launchDigest) })
+  assert.ok(rest.ok && 'startDigest' in rest)
+  assert.equal(rest.launchDigest, whole.launchDigest)
+  assert.equal(rest.startDigest, ovmf.launchDigest)
+  const same = measureSevSnp({ ...inputs, vmsaOverride: { rdx: '0x600' } })
+  const older = measureSevSnp({ ...inputs, vmsaOverride: { rdx: 0 } })
+  assert.ok(same.ok && older.ok)
+  assert.equal(same.launchDigest, whole.launchDigest)
+  assert.notEqual(older.launchDigest, whole.launchDigest)
 })
 
 test('measure: sections given twice are measured with a warning', () => {
