@@ -47,6 +47,8 @@ export type Properties = {
   /** How memory gets its first contents before launch. */
   readonly population: 'fallocate' | 'measured'
   readonly launchDigest: string | null
+  /** The errno of a measured population that did nothing: KVM's ioctl of this technology says which. */
+  readonly populateErrno: Errno
   readonly pageSizes: readonly PageSize[]
   /** Name of the state a populated page starts in. */
   readonly initialState: string

@@ -1,0 +1,167 @@
+import type { Fault } from '../hw/contract.ts'
+import { ERRNO, type Errno } from '../hw/shared/errno.ts'
+import * as pageMap from '../hw/shared/page-map.ts'
+import * as translation from '../hw/shared/translation.ts'
+import type { HostContext } from './context.ts'
+import * as framePool from './frame-pool.ts'
+import * as stage2 from './stage2.ts'
+import type { Binding, MemfileState, VmState } from './state.ts'
+
+/**
+ * Populating and freeing the pages of a memfile, and telling whoever consumes it: the notifier of
+ * kvm-guest-memory.md a.1 and d.4. Ranges are pages of the file, already checked to lie inside it and on folio borders.
+ */
+
+/** Fills every hole of [first, end). Returns undefined, or the errno at which it stopped; what was filled stays (c.3). */
+export function populate(host: HostContext, memfile: MemfileState, first: number, end: number): Errno | undefined {
+  let page = first
+  while (page < end) {
+    const runEnd = pageMap.nextRun(memfile.backing, page, end)
+    if (!translation.isPresent(pageMap.get(memfile.backing, page))) {
+      const errno = fillHole(host, memfile, page, runEnd)
+      if (errno !== undefined) return errno
+    }
+    page = runEnd
+  }
+  return undefined
+}
+
+function fillHole(host: HostContext, memfile: MemfileState, first: number, end: number): Errno | undefined {
+  const pool = host.state.pool
+  if (end - first === 1) {
+    const frame = framePool.allocateOne(pool)
+    return frame < 0 ? 'ENOMEM' : attach(host, memfile, first, frame, 1)
+  }
+  const alignment = memfile.span as framePool.FrameAlignment
+  const wanted = end - first
+  const available = Math.min(wanted, framePool.freeFrames(pool))
+  const runs = allocateUpTo(pool, available - (available % memfile.span), alignment)
+  let page = first
+  for (const run of runs) {
+    const errno = attach(host, memfile, page, run.start, run.count)
+    if (errno !== undefined) return errno
+    page += run.count
+  }
+  return page < end ? 'ENOMEM' : undefined
+}
+
+/** As many frames as there are, at the alignment asked for, up to `count`. */
+function allocateUpTo(
+  pool: framePool.FramePool,
+  count: number,
+  alignment: framePool.FrameAlignment,
+): readonly framePool.FrameRun[] {
+  if (count === 0) return []
+  const all = framePool.allocate(pool, count, alignment)
+  if (all !== undefined || alignment === 1) return all ?? []
+  const runs: framePool.FrameRun[] = []
+  for (let left = count; left > 0; left -= alignment) {
+    const folio = framePool.allocate(pool, alignment, alignment)
+    if (folio === undefined) break
+    runs.push(...folio)
+  }
+  return runs
+}
+
+function attach(
+  host: HostContext,
+  memfile: MemfileState,
+  page: number,
+  frame: number,
+  count: number,
+): Errno | undefined {
+  if (!clearByKernel(host, frame, count)) return 'EFAULT'
+  const value = translation.encode(page, frame)
+  if (count === 1) pageMap.set(memfile.backing, page, value)
+  else pageMap.setRange(memfile.backing, page, page + count, value)
+  memfile.allocated += count
+  host.changes.memfiles.add(memfile.id)
+  return notifyPopulated(host, memfile, page, frame, count)
+}
+
+/** The kernel clears every page it hands out. False when that write killed the host. */
+export function clearByKernel(host: HostContext, frame: number, count: number): boolean {
+  const guarded = host.hardware.firstGuarded(frame, count)
+  if (guarded < 0) return true
+  const check = host.hardware.checkHost(guarded, 'write', 'kernel')
+  crashOn(host, guarded, 'fault' in check ? check.fault : undefined)
+  return false
+}
+
+export function crashOn(host: HostContext, frame: number, fault: Fault | undefined): void {
+  const what = fault === undefined ? '' : ` (${fault.name}${fault.errorCode ? ` error ${fault.errorCode}` : ''})`
+  host.memory.crash(`The kernel wrote to host frame 0x${frame.toString(16)}, which it does not own${what}.`)
+}
+
+function notifyPopulated(
+  host: HostContext,
+  memfile: MemfileState,
+  page: number,
+  frame: number,
+  count: number,
+): Errno | undefined {
+  for (const consumer of memfile.consumers) consumer.populated += count
+  const vm = memfile.vm === null ? undefined : host.state.vms.get(memfile.vm)
+  if (vm === undefined) return undefined
+  for (const binding of memfile.bindings) {
+    const from = Math.max(page, binding.firstPage)
+    const to = Math.min(page + count, binding.firstPage + binding.pages)
+    if (from >= to) continue
+    const gfn = guestFrame(binding, from)
+    host.changes.pagesOf(vm.id, gfn, gfn + to - from)
+    if (!vm.preparedByFallocate) continue
+    stage2.unmap(vm, gfn, gfn + to - from)
+    const verdict = host.hardware.assign(vm.id, gfn, frame + from - page, to - from, memfile.span)
+    if (!verdict.ok) return verdict.refusal.errno
+  }
+  return undefined
+}
+
+const guestFrame = (binding: Binding, page: number): number => binding.firstGfn + page - binding.firstPage
+
+/** Frees every page of [first, end): KVM first, then the hardware, then memory (d.4, amd-sev-snp.md b.7). */
+export function punch(host: HostContext, memfile: MemfileState, first: number, end: number): void {
+  const vm = memfile.vm === null ? undefined : host.state.vms.get(memfile.vm)
+  let page = pageMap.nextNonZero(memfile.backing, first, end)
+  while (page < end) {
+    const runEnd = pageMap.nextRun(memfile.backing, page, end)
+    const frame = translation.target(page, pageMap.get(memfile.backing, page))
+    const count = runEnd - page
+    if (vm !== undefined) invalidate(host, vm, memfile, page, frame, count)
+    for (const consumer of memfile.consumers) consumer.invalidated += count
+    host.memory.clear(frame, count)
+    framePool.free(host.state.pool, frame, count)
+    if (count === 1) pageMap.set(memfile.backing, page, translation.ABSENT)
+    else pageMap.setRange(memfile.backing, page, runEnd, translation.ABSENT)
+    memfile.allocated -= count
+    host.changes.memfiles.add(memfile.id)
+    page = pageMap.nextNonZero(memfile.backing, runEnd, end)
+  }
+}
+
+/** Unmaps file pages [page, page + count) wherever a slot shows them, and takes them from the hardware. */
+function invalidate(
+  host: HostContext,
+  vm: VmState,
+  memfile: MemfileState,
+  page: number,
+  frame: number,
+  count: number,
+): void {
+  let at = page
+  for (const binding of memfile.bindings) {
+    const from = Math.max(at, binding.firstPage)
+    const to = Math.min(page + count, binding.firstPage + binding.pages)
+    if (from >= to) continue
+    if (from > at) host.hardware.release(vm.id, -1, frame + at - page, from - at)
+    const gfn = guestFrame(binding, from)
+    stage2.unmap(vm, gfn, gfn + to - from)
+    host.hardware.release(vm.id, gfn, frame + from - page, to - from)
+    host.changes.pagesOf(vm.id, gfn, gfn + to - from)
+    at = to
+  }
+  if (at < page + count) host.hardware.release(vm.id, -1, frame + at - page, page + count - at)
+}
+
+/** A negative errno, as a VMM hands it to KVM. */
+export const negative = (errno: Errno): number => -ERRNO[errno]

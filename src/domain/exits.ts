@@ -1,0 +1,69 @@
+import type { HostContext } from './context.ts'
+import { memfileOf, slotAt } from './memslots.ts'
+import { privacyOf } from './privacy-models.ts'
+import type { Exit, GuestOperation, VmState } from './state.ts'
+
+/** What a guest operation came to: a reply, or an exit it cannot pass until somebody has acted. */
+export type Stop = { readonly exit: Exit; readonly operation: GuestOperation }
+
+/** An exit that happened while a command was served. `id` when it waits; `ret` the VMM's answer, where it has answered. */
+export type ExitRecord = { readonly exit: Exit; readonly id: string | null; readonly ret: number | null }
+export type ExitLog = ExitRecord[]
+
+/** An exit as clients see it. */
+export function presentExit({ exit, id, ret }: ExitRecord): Record<string, unknown> {
+  const { firstGfn, pages, offset, span, ...rest } = exit
+  return {
+    id,
+    ...rest,
+    gpa: byteAddress(firstGfn, offset ?? 0),
+    length: pages * 4096,
+    ...(span === undefined ? {} : { hypercall: mapGpaRange(exit, span) }),
+    ...(ret === null ? {} : { ret }),
+  }
+}
+
+const SIZE_BITS: Readonly<Record<number, number>> = { 1: 0, 512: 1, 262144: 2 }
+
+/** KVM_HC_MAP_GPA_RANGE: gpa, pages, and page size in bits 3:0 with bit 4 for encrypted (kvm-guest-memory.md b.1). */
+const mapGpaRange = (exit: Exit, span: number) => ({
+  nr: 12,
+  args: [
+    byteAddress(exit.firstGfn, 0),
+    `0x${exit.pages.toString(16)}`,
+    `0x${((SIZE_BITS[span] ?? 0) | (exit.private ? 16 : 0)).toString(16)}`,
+  ],
+})
+
+const byteAddress = (gfn: number, offset: number): string => `0x${((BigInt(gfn) << 12n) + BigInt(offset)).toString(16)}`
+
+/**
+ * What the VMM does with an exit when gmemd plays it: converts what the exit asks for, whole folios at a time. Returns
+ * false when this exit is nothing a conversion can mend.
+ */
+export function convertForFault(host: HostContext, vm: VmState, exit: Exit, log: ExitLog): boolean {
+  if (exit.reason !== 'KVM_EXIT_MEMORY_FAULT') return false
+  const privacy = privacyOf(vm)
+  if (privacy.isPrivate(host, vm, exit.firstGfn) === exit.private) return false
+  const slot = slotAt(vm, exit.firstGfn)
+  const memfile = slot === undefined ? undefined : memfileOf(host.state, slot)
+  const span = memfile?.span ?? 1
+  const inFolio =
+    memfile === undefined || slot === undefined ? 0 : (exit.firstGfn - slot.firstGfn + slot.memfileFirstPage) % span
+  const ret = privacy.convert(host, vm, exit.firstGfn - inFolio, span, exit.private)
+  log.push({ exit, id: null, ret })
+  return ret === 0
+}
+
+/** Puts a vCPU out of the guest until the client, as VMM, resumes the exit. */
+export function hold(host: HostContext, vm: VmState, stop: Stop): ExitRecord {
+  const id = `exit-${host.seq}`
+  vm.exits.set(id, { id, exit: stop.exit, operation: stop.operation })
+  const vcpu = vm.vcpus[stop.exit.vcpu]
+  if (vcpu !== undefined) vcpu.waiting = id
+  return { exit: stop.exit, id, ret: null }
+}
+
+/** Exits that wait for the VMM in manual mode. MMIO is for a device model to answer, at once. */
+export const waits = (vm: VmState, exit: Exit): boolean =>
+  vm.conversion === 'manual' && (exit.reason === 'KVM_EXIT_MEMORY_FAULT' || exit.reason === 'KVM_EXIT_HYPERCALL')

@@ -1,0 +1,125 @@
+import type { Fault, Mapping } from '../hw/contract.ts'
+import type { HostContext } from './context.ts'
+import { convertForFault, type ExitLog, hold, presentExit, waits } from './exits.ts'
+import { resolveFault } from './faults.ts'
+import { PAGE_BYTES } from './memory.ts'
+import { slotAt } from './memslots.ts'
+import { privacyOf } from './privacy-models.ts'
+import * as stage2 from './stage2.ts'
+import type { Exit, GuestOperation, VmState } from './state.ts'
+
+type Access = Extract<GuestOperation, { kind: 'access' }>
+type Piece = { readonly gfn: number; readonly offset: number; readonly length: number; readonly at: number }
+type PieceResult =
+  | { readonly kind: 'ok'; readonly mapping: Mapping; readonly ciphertext: boolean }
+  | { readonly kind: 'guest-fault'; readonly fault: Fault }
+  | { readonly kind: 'exit'; readonly exit: Exit; readonly fault?: Fault }
+
+/** KVM retries a fault that it believes mended; past this many rounds the guest is stuck, and so would be the real one. */
+const MAX_ROUNDS = 8
+
+/** A guest load, store or fetch, page by page (kvm-guest-memory.md d.1; the technology's own checks come after the mapping). */
+export function runAccess(host: HostContext, vm: VmState, vcpu: number, access: Access): Record<string, unknown> {
+  const exits: ExitLog = []
+  const source = access.data === null ? undefined : Buffer.from(access.data, 'base64')
+  const target = access.access === 'read' ? new Uint8Array(access.length) : undefined
+  for (const piece of pieces(access)) {
+    const result = reach(host, vm, vcpu, access, piece, exits)
+    if (host.memory.crashReason !== undefined)
+      return { outcome: 'exit', exit: hostDied(vcpu, piece), exits: exits.map(presentExit) }
+    if (result.kind === 'guest-fault')
+      return { outcome: 'guest-fault', fault: result.fault, completed: piece.at, exits: exits.map(presentExit) }
+    if (result.kind === 'exit') {
+      const stop = { exit: result.exit, operation: access }
+      const record = waits(vm, result.exit) ? hold(host, vm, stop) : { exit: result.exit, id: null, ret: null }
+      const exit = presentExit(record)
+      return {
+        outcome: 'exit',
+        exit,
+        ...(result.fault ? { fault: result.fault } : {}),
+        completed: piece.at,
+        exits: exits.map(presentExit),
+      }
+    }
+    if (target !== undefined) target.set(readPiece(host, piece, result), piece.at)
+    if (access.access === 'write' && source !== undefined) {
+      const bytes = source.subarray(piece.at, piece.at + piece.length)
+      host.memory.patch(result.mapping.frame, piece.offset, bytes)
+    }
+  }
+  return {
+    outcome: 'ok',
+    ...(target === undefined ? {} : { data: Buffer.from(target).toString('base64') }),
+    exits: exits.map(presentExit),
+  }
+}
+
+const hostDied = (vcpu: number, piece: Piece): Record<string, unknown> => {
+  const reason = 'KVM_EXIT_INTERNAL_ERROR' as const
+  const exit = { vcpu, reason, firstGfn: piece.gfn, pages: 1, private: false, detail: 'the host crashed' }
+  return presentExit({ exit, id: null, ret: null })
+}
+
+function readPiece(host: HostContext, piece: Piece, result: Extract<PieceResult, { kind: 'ok' }>): Uint8Array {
+  const frame = result.mapping.frame
+  if (!result.ciphertext) return host.memory.slice(frame, piece.offset, piece.length)
+  return host.hardware.ciphertext(frame).subarray(piece.offset, piece.offset + piece.length)
+}
+
+/** The pages an access touches, in order. */
+function* pieces(access: Access): Generator<Piece> {
+  const start = BigInt(access.address)
+  let gfn = Number(start >> 12n)
+  let offset = Number(start & 0xfffn)
+  for (let at = 0; at < access.length; ) {
+    const length = Math.min(PAGE_BYTES - offset, access.length - at)
+    yield { gfn, offset, length, at }
+    at += length
+    gfn++
+    offset = 0
+  }
+}
+
+/** Gets one page of an access through: mapping, hardware check, conversions of the auto VMM. */
+function reach(
+  host: HostContext,
+  vm: VmState,
+  vcpu: number,
+  access: Access,
+  piece: Piece,
+  exits: ExitLog,
+): PieceResult {
+  const write = access.access === 'write'
+  let last: Fault | undefined
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    const recorded = privacyOf(vm).isPrivate(host, vm, piece.gfn)
+    const isPrivate = host.backend.properties.accessKind === 'record' ? recorded : (access.private ?? recorded)
+    const fault = { vcpu, gfn: piece.gfn, private: isPrivate, write, offset: piece.offset }
+    const mapping = stage2.translate(host.state, vm, piece.gfn)
+    if (mapping !== undefined && !(write && !mapping.private && slotAt(vm, piece.gfn)?.readOnly)) {
+      const check = host.hardware.checkGuest(vm.id, piece.gfn, mapping, isPrivate, access.access, access.vmpl)
+      if (check.kind === 'ok') return { kind: 'ok', mapping, ciphertext: false }
+      if (check.kind === 'ciphertext') return { kind: 'ok', mapping, ciphertext: true }
+      if (check.kind === 'guest-fault') return check
+      last = check.fault
+      stage2.unmap(vm, piece.gfn, piece.gfn + 1)
+      if (check.mended) continue
+    }
+    const exit = resolveFault(host, vm, fault)
+    if (host.memory.crashReason !== undefined) return { kind: 'exit', exit: exit ?? stuck(vcpu, piece, last) }
+    if (exit === undefined) continue
+    if (vm.conversion === 'auto' && convertForFault(host, vm, exit, exits)) continue
+    return { kind: 'exit', exit, ...(last === undefined ? {} : { fault: last }) }
+  }
+  return { kind: 'exit', exit: stuck(vcpu, piece, last), ...(last === undefined ? {} : { fault: last }) }
+}
+
+const stuck = (vcpu: number, piece: Piece, fault: Fault | undefined): Exit => ({
+  vcpu,
+  reason: 'KVM_EXIT_INTERNAL_ERROR',
+  firstGfn: piece.gfn,
+  pages: 1,
+  private: false,
+  detail: 'the access faults again however often KVM resolves it',
+  ...(fault === undefined ? {} : { fault }),
+})

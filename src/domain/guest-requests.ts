@@ -1,0 +1,130 @@
+import type { GuestContext, GuestRequest, RequestEntry, Status } from '../hw/contract.ts'
+import type { HostContext } from './context.ts'
+import { convertForFault, type ExitLog, type ExitRecord, hold, presentExit, waits } from './exits.ts'
+import { resolveFault } from './faults.ts'
+import { prefault } from './prefault.ts'
+import { privacyOf } from './privacy-models.ts'
+import * as stage2 from './stage2.ts'
+import type { Exit, GuestOperation, VmState } from './state.ts'
+
+type Request = Extract<GuestOperation, { kind: 'request' }>
+
+/** How an entry reads whose turn has not come: the request failed before it, or waits for the VMM. */
+export const NOT_PROCESSED: Status = { name: 'NOT_PROCESSED', code: -1 }
+
+/** What a page-state change came to; {@link presentRequest} shows it to clients. */
+export type RequestOutcome = {
+  readonly completed: number
+  readonly statuses: readonly (Status | undefined)[]
+  readonly exits: ExitLog
+  readonly waiting?: ExitRecord
+}
+
+/** A guest's page-state change, through its technology's own request, its exits and the VMM's conversions. */
+export function runRequest(host: HostContext, vm: VmState, vcpu: number, operation: Request): RequestOutcome {
+  const guest = guestContext(host, vm, vcpu, 'guest')
+  const request = operation.progress?.request ?? host.hardware.beginRequest(guest, operation.entries)
+  const exits: ExitLog = []
+  let waiting = serveExits(host, vm, guest, request, operation, exits)
+  if (waiting === undefined && operation.accept) {
+    waiting = acceptEntries(host, vm, guest, operation.entries, request, exits)
+  }
+  const { completed, statuses } = request
+  return waiting === undefined ? { completed, statuses, exits } : { completed, statuses, exits, waiting }
+}
+
+export const presentRequest = ({ completed, statuses, exits, waiting }: RequestOutcome): Record<string, unknown> => ({
+  completed,
+  entries: statuses.map((status) => ({ status: status ?? NOT_PROCESSED })),
+  exits: exits.map(presentExit),
+  ...(waiting === undefined ? {} : { waiting: presentExit(waiting) }),
+})
+
+/** Serves a request's exits until it is done (undefined) or an exit waits for the client (that exit). */
+export function serveExits(
+  host: HostContext,
+  vm: VmState,
+  guest: GuestContext,
+  request: GuestRequest,
+  operation: Exclude<GuestOperation, { kind: 'access' }>,
+  log: ExitLog,
+): ExitRecord | undefined {
+  for (;;) {
+    const asked = host.hardware.nextExit(guest, request)
+    if (asked === undefined) return undefined
+    const exit: Exit = {
+      vcpu: guest.vcpu,
+      reason: asked.reason,
+      firstGfn: asked.gfn,
+      pages: asked.pages,
+      private: asked.private,
+      span: asked.span,
+    }
+    if (waits(vm, exit)) return hold(host, vm, { exit, operation: { ...operation, progress: { request } } })
+    const ret = privacyOf(vm).convert(host, vm, asked.gfn, asked.pages, asked.private)
+    log.push({ exit, id: null, ret })
+    host.hardware.completeExit(guest, request, ret)
+  }
+}
+
+export const guestContext = (host: HostContext, vm: VmState, vcpu: number, by: 'guest' | 'host'): GuestContext => ({
+  vm: vm.id,
+  vcpu,
+  by,
+  translate: (gfn) => stage2.translate(host.state, vm, gfn),
+})
+
+/** The guest's acceptance of what became private; returns the exit that waits, if one does. */
+function acceptEntries(
+  host: HostContext,
+  vm: VmState,
+  guest: GuestContext,
+  entries: readonly RequestEntry[],
+  request: GuestRequest,
+  exits: ExitLog,
+): ExitRecord | undefined {
+  for (const [index, entry] of entries.entries()) {
+    if (entry.operation !== 'private' || request.statuses[index]?.code !== 0) continue
+    const result = acceptRange(host, vm, guest, entry, exits)
+    if ('status' in result) request.statuses[index] = result.status
+    else if (waits(vm, result.exit)) {
+      return hold(host, vm, {
+        exit: result.exit,
+        operation: { kind: 'request', entries, accept: true, progress: { request } },
+      })
+    } else request.statuses[index] = { name: result.exit.reason, code: -14 }
+  }
+  return undefined
+}
+
+function acceptRange(
+  host: HostContext,
+  vm: VmState,
+  guest: GuestContext,
+  entry: RequestEntry,
+  exits: ExitLog,
+): { readonly status: Status } | { readonly exit: Exit } {
+  const end = entry.gfn + entry.pages * entry.span
+  let gfn = entry.gfn
+  let stuckAt = -1
+  let rounds = 0
+  for (;;) {
+    const result = host.hardware.accept(guest, gfn, (end - gfn) / entry.span, entry.span)
+    if (result.kind === 'request') return { status: { name: 'SUCCESS', code: 0 } }
+    host.changes.pagesOf(vm.id, gfn, end)
+    if (result.kind === 'done') return { status: result.status }
+    rounds = result.gfn === stuckAt ? rounds + 1 : 0
+    stuckAt = result.gfn
+    gfn = result.gfn - ((result.gfn - entry.gfn) % entry.span)
+    if (rounds > 4) return { status: { name: result.fault.name, code: result.fault.code } }
+    if (result.mended) {
+      stage2.unmap(vm, result.gfn, result.gfn + 1)
+      continue
+    }
+    if (prefault(host, vm, result.gfn, end)) continue
+    const exit = resolveFault(host, vm, { vcpu: guest.vcpu, gfn: result.gfn, private: true, write: false, offset: 0 })
+    if (exit === undefined) continue
+    if (vm.conversion === 'auto' && convertForFault(host, vm, exit, exits)) continue
+    return { exit }
+  }
+}

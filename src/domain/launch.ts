@@ -1,0 +1,99 @@
+import * as pageMap from '../hw/shared/page-map.ts'
+import { populate, punch } from './backing.ts'
+import { fromHardware, type HostContext, refuseFromHardware } from './context.ts'
+import { PAGE_BYTES } from './memory.ts'
+import { filePage, memfileOf, privateFrame, sharedFrame, slotAt } from './memslots.ts'
+import { privacyOf } from './privacy-models.ts'
+import { accept, kernelRefusal, type Refusal, type Result, refuse } from './refusal.ts'
+import type { MemslotState, VmState } from './state.ts'
+
+type Options = Readonly<Record<string, unknown>>
+
+/** `pages` went in before `stopped`, if anything stopped it. */
+export type Populated = { readonly pages: number; readonly stopped?: Refusal }
+
+/**
+ * Measured population of [gfn, gfn + pages): the common helper of kvm-guest-memory.md c.7 and the technology's page
+ * command behind it. Stops at the first page that fails; an error only when that is the first of all.
+ */
+export function populateMeasured(
+  host: HostContext,
+  vm: VmState,
+  gfn: number,
+  pages: number,
+  source: (page: number, slot: MemslotState) => Uint8Array | undefined,
+  options: Options,
+): Result<Populated> {
+  const needs = host.hardware.launchSource(vm.id, options)
+  if (!needs.ok) return refuseFromHardware(needs.refusal)
+  const first = slotAt(vm, gfn)
+  if (first === undefined || memfileOf(host.state, first) === undefined) {
+    return kernelRefusal('EINVAL', 'launch-needs-memfile', 'No memslot with a memfile holds this address.', '/gpa')
+  }
+  for (let done = 0; done < pages; done++) {
+    const slot = slotAt(vm, gfn + done)
+    if (slot === undefined) return stopped(done, missing(host, gfn + done))
+    const failure = populatePage(host, vm, slot, gfn + done, () => bytesOf(needs.value, source(done, slot)), options)
+    if (failure !== undefined) return stopped(done, failure)
+  }
+  return accept({ pages })
+}
+
+const bytesOf = (needs: 'bytes' | 'none', bytes: Uint8Array | undefined): Uint8Array | undefined =>
+  needs === 'none' ? undefined : (bytes ?? new Uint8Array(PAGE_BYTES))
+
+const stopped = (done: number, failure: Refusal): Result<Populated> =>
+  done === 0 ? refuse(failure) : accept({ pages: done, stopped: failure })
+
+const missing = (host: HostContext, gfn: number): Refusal => ({
+  kind: 'kernel',
+  code: 'launch-page-refused',
+  errno: host.backend.properties.populateErrno,
+  detail: `No memslot with a memfile holds guest frame 0x${gfn.toString(16)}.`,
+})
+
+function populatePage(
+  host: HostContext,
+  vm: VmState,
+  slot: MemslotState,
+  gfn: number,
+  source: () => Uint8Array | undefined,
+  options: Options,
+): Refusal | undefined {
+  const memfile = memfileOf(host.state, slot)
+  if (memfile === undefined) return missing(host, gfn)
+  const privacy = privacyOf(vm)
+  if (!privacy.preparedByFallocate && !privacy.isPrivate(host, vm, gfn)) {
+    const detail = `Guest frame 0x${gfn.toString(16)} does not have the private attribute.`
+    return { kind: 'kernel', code: 'launch-page-refused', errno: host.backend.properties.populateErrno, detail }
+  }
+  const page = filePage(slot, gfn)
+  const fresh = pageMap.get(memfile.backing, page) === 0
+  const folio = page - (page % memfile.span)
+  const errno = populate(host, memfile, folio, folio + memfile.span)
+  if (errno !== undefined)
+    return { kind: 'kernel', code: 'out-of-memory', errno, detail: 'The host has no memory left.' }
+  const frame = privateFrame(host.state, slot, gfn)
+  const verdict = host.hardware.launchPage(vm.id, gfn, frame, source(), options)
+  host.changes.pagesOf(vm.id, gfn, gfn + 1)
+  if (verdict.ok) return undefined
+  if (fresh && memfile.span === 1) punch(host, memfile, page, page + 1)
+  return fromHardware(verdict.refusal)
+}
+
+/** Source bytes in the VMM's own shared memory at the same guest addresses, as a VMM that loads into RAM first has them. */
+export function sharedSource(host: HostContext, vm: VmState, gfn: number) {
+  return (page: number, slot: MemslotState): Uint8Array | undefined => {
+    const frame = sharedFrame(vm, slot, gfn + page)
+    return frame < 0 ? undefined : host.memory.read(frame)
+  }
+}
+
+/** Page `page` of `bytes`, padded with zeros. */
+export function pageOf(bytes: Uint8Array, page: number): Uint8Array {
+  const chunk = bytes.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES)
+  if (chunk.length === PAGE_BYTES) return chunk
+  const padded = new Uint8Array(PAGE_BYTES)
+  padded.set(chunk)
+  return padded
+}

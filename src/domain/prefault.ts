@@ -1,0 +1,28 @@
+import * as pageMap from '../hw/shared/page-map.ts'
+import * as translation from '../hw/shared/translation.ts'
+import type { HostContext } from './context.ts'
+import { filePage, memfileOf, slotAt } from './memslots.ts'
+import { privacyOf } from './privacy-models.ts'
+import * as stage2 from './stage2.ts'
+import type { VmState } from './state.ts'
+
+/**
+ * Maps a run of private pages that are populated already, from `gfn` to at most `end`, in one step: what the guest's
+ * faults would come to one by one. Returns false when there is nothing to gain and the fault itself must be looked at.
+ */
+export function prefault(host: HostContext, vm: VmState, gfn: number, end: number): boolean {
+  const slot = slotAt(vm, gfn)
+  const memfile = slot === undefined ? undefined : memfileOf(host.state, slot)
+  if (slot === undefined || memfile === undefined || memfile.span !== 1) return false
+  if (!privacyOf(vm).isPrivate(host, vm, gfn)) return false
+  const privateEnd = privacyOf(vm).runEnd(host, vm, gfn, Math.min(end, slot.firstGfn + slot.pages))
+  const first = filePage(slot, gfn)
+  const value = pageMap.get(memfile.backing, first)
+  if (!translation.isPresent(value) || stage2.translate(host.state, vm, gfn) !== undefined) return false
+  const count = pageMap.nextRun(memfile.backing, first, first + privateEnd - gfn) - first
+  const verdict = host.hardware.assign(vm.id, gfn, translation.target(first, value), count, 1)
+  if (!verdict.ok) return false
+  stage2.installRun(vm, gfn, gfn + count, true)
+  host.changes.pagesOf(vm.id, gfn, gfn + count)
+  return true
+}
