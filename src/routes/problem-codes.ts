@@ -145,7 +145,7 @@ export type RefusalDefinition = { readonly kind: RefusalKind; readonly title: st
 export type ProblemRow = ProblemDefinition & { readonly code: string }
 
 /** Every code with its status, title and meaning, ordered by status and then by name. */
-export function problemTable(refusals: Readonly<Record<string, RefusalDefinition>> = {}): readonly ProblemRow[] {
+export function problemTable(refusals: Readonly<Record<string, RefusalDefinition>>): readonly ProblemRow[] {
   const rows: ProblemRow[] = Object.entries(SERVICE_CODES).map(([code, definition]) => ({ code, ...definition }))
   for (const [code, { kind, title, meaning }] of Object.entries(refusals)) {
     rows.push({ code, status: REFUSAL_KINDS[kind].status, title, meaning })

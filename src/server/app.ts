@@ -15,7 +15,6 @@ import type { Logger } from 'pino'
 import { ServiceError } from '../routes/errors.ts'
 import { healthRoutes } from '../routes/health.ts'
 import * as limits from '../routes/limits.ts'
-import type { RefusalDefinition } from '../routes/problem-codes.ts'
 import { trackMethods } from './allowed-methods.ts'
 import { answerClientError } from './client-error.ts'
 import { registerJsonBody } from './json-body.ts'
@@ -42,8 +41,6 @@ export type AppOptions = {
   readonly lifecycle?: Lifecycle
   /** Nothing is logged without one. */
   readonly logger?: Logger
-  /** What the refusal codes of the domain are called. */
-  readonly refusals?: Readonly<Record<string, RefusalDefinition>>
   readonly rateLimit?: { readonly requests: number; readonly windowMs: number }
   /** Called before anything is registered; tests hang their hooks here. */
   readonly instrument?: (app: App) => void
@@ -59,7 +56,7 @@ const API_HEADERS = {
 
 /** Builds the application without listening. */
 export async function buildApp(options: AppOptions): Promise<App> {
-  const { metrics, logger, refusals = {}, lifecycle = new Lifecycle() } = options
+  const { metrics, logger, lifecycle = new Lifecycle() } = options
   const nextRequestId = requestIds()
   const app: App = fastify({
     ...(logger === undefined ? { logger: false } : { loggerInstance: logger as FastifyBaseLogger }),
@@ -80,7 +77,7 @@ export async function buildApp(options: AppOptions): Promise<App> {
     routerOptions: { maxParamLength: limits.PARAM_CHARACTERS },
     // Requests that arrive while the server closes get a problem document from the first hook below.
     return503OnClosing: false,
-    frameworkErrors: (error, request, reply) => sendProblem(error, request, reply),
+    frameworkErrors: sendProblem,
     clientErrorHandler: (error, socket) => answerClientError(error, socket, nextRequestId()),
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.server.maxConnections = limits.CONNECTIONS
@@ -89,10 +86,11 @@ export async function buildApp(options: AppOptions): Promise<App> {
   app.setValidatorCompiler(validatorCompiler)
   closeOpenParts(app)
   registerJsonBody(app)
-  app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply, refusals))
+  app.setErrorHandler(sendProblem)
   app.addHook('onRequest', (request, reply, done) => {
     reply.headers(API_HEADERS)
     if (lifecycle.draining) done(new ServiceError('shutting-down', undefined, { headers: { connection: 'close' } }))
+    else if (request.raw.httpVersionMajor < 1) done(new ServiceError('malformed-request'))
     else if ((request.raw.url ?? '').length > limits.URL_BYTES) done(new ServiceError('url-too-long'))
     else done()
   })

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { ServiceError } from '../routes/errors.ts'
 import { inspectJson } from './json-inspect.ts'
 import { countMembers, countOwnMembers } from './json-scan.ts'
+import { validationFailed } from './validation.ts'
 
 const UTF8_JSON = /^application\/json[ \t]*(?:;[ \t]*charset[ \t]*=[ \t]*"?utf-8"?[ \t]*)?;?[ \t]*$/i
 
@@ -49,7 +50,9 @@ export function registerJsonBody(app: FastifyInstance): void {
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
     try {
       refuseUnsupportedEncoding(request)
-      done(null, body.length === 0 ? undefined : parseJsonBody(body as Buffer))
+      const value = body.length === 0 ? undefined : parseJsonBody(body as Buffer)
+      if (value === null) throw validationFailed([{ in: 'body', pointer: '', detail: 'must not be null' }])
+      done(null, value)
     } catch (error) {
       done(error as Error)
     }

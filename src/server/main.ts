@@ -1,9 +1,8 @@
-import { buildApp } from './app.ts'
+import { compose } from './compose.ts'
 import { EX_CONFIG, readConfig } from './config.ts'
 import { Lifecycle } from './lifecycle.ts'
 import { ListenError, listen } from './listen.ts'
 import { createLogger } from './log.ts'
-import { Metrics } from './metrics.ts'
 import { superviseProcess } from './shutdown.ts'
 
 const read = readConfig(process.env)
@@ -14,14 +13,8 @@ if (!read.ok) {
 const { config } = read
 const logger = createLogger(config.logLevel)
 const lifecycle = new Lifecycle()
-const app = await buildApp({
-  logger,
-  lifecycle,
-  metrics: new Metrics(),
-  registerRoutes: () => {},
-  health: { ready: () => ({ ok: true }) },
-})
-superviseProcess({ app, lifecycle, logger, steps: [] })
+const { app, steps } = await compose({ config, logger, lifecycle })
+superviseProcess({ app, lifecycle, logger, steps })
 try {
   const address = await listen(app, config.listen)
   process.stdout.write(`gmemd listening on ${address}\n`)

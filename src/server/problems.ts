@@ -1,7 +1,8 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import type { Errno } from '../hw/shared/errno.ts'
 import { type FieldError, RefusalError, ServiceError } from '../routes/errors.ts'
-import { REFUSAL_KINDS, type RefusalDefinition, SERVICE_CODES, type ServiceCode } from '../routes/problem-codes.ts'
+import { REFUSAL_KINDS, SERVICE_CODES, type ServiceCode } from '../routes/problem-codes.ts'
+import { REFUSAL_CODES } from '../routes/refusal-codes.ts'
 
 export const PROBLEM_TYPE = 'application/problem+json'
 
@@ -65,25 +66,17 @@ const STATUS_CODES: Readonly<Record<number, ServiceCode>> = {
 }
 
 /** The one mapping of errors to what the client sees. Whatever it does not know is a fault of ours: 500, no detail. */
-export function problemOf(
-  error: unknown,
-  requestId: string,
-  refusals: Readonly<Record<string, RefusalDefinition>> = {},
-): Problem {
-  if (error instanceof RefusalError) return refusalProblem(error, requestId, refusals)
+export function problemOf(error: unknown, requestId: string): Problem {
+  if (error instanceof RefusalError) return refusalProblem(error, requestId)
   return serviceProblem(error instanceof ServiceError ? error : serviceErrorOf(error), requestId)
 }
 
-function refusalProblem(
-  { refusal, part }: RefusalError,
-  requestId: string,
-  refusals: Readonly<Record<string, RefusalDefinition>>,
-): Problem {
+function refusalProblem({ refusal, part }: RefusalError, requestId: string): Problem {
   const { status, title } = REFUSAL_KINDS[refusal.kind]
   const { code, detail, errno, hardware, currentState, allowedStates, pointer } = refusal
   const document: ProblemDocument = {
     type: typeOf(code),
-    title: refusals[code]?.title ?? title,
+    title: REFUSAL_CODES[code]?.title ?? title,
     status,
     detail,
     code,
@@ -127,13 +120,8 @@ function serviceErrorOf(error: unknown): ServiceError {
 const typeOf = (code: string): string => `urn:gmemd:problem:${code}`
 
 /** Answers with the problem, and logs what is our fault under the id that the client is given. */
-export function sendProblem(
-  error: unknown,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  refusals: Readonly<Record<string, RefusalDefinition>> = {},
-): void {
-  const { document, headers } = problemOf(error, request.id, refusals)
+export function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const { document, headers } = problemOf(error, request.id)
   if (document.status >= 500) {
     const entry = { requestId: request.id, code: document.code, method: request.method, err: error }
     if (document.status === 500) request.log.error(entry, 'request failed')

@@ -8,6 +8,9 @@ import type { Lifecycle } from './lifecycle.ts'
 export const EX_SOFTWARE = 70
 
 const IDLE_CHECK_MS = 25
+const LOG_FLUSH_MS = 100
+/** Ctrl-C reaches a whole process group, and a launcher in it passes it on: one stop, though two signals. */
+const SAME_SIGNAL_MS = 100
 
 /** Something to close after the last request is answered. Steps run one after the other, in order. */
 export type CloseStep = { readonly name: string; readonly close: () => void | Promise<void> }
@@ -25,16 +28,19 @@ export type ProcessOptions = {
  */
 export function superviseProcess(options: ProcessOptions): void {
   const { lifecycle, logger } = options
-  let signalled = false
+  let stoppingSince: number | undefined
   const onSignal = (signal: NodeJS.Signals, number: number) => {
-    if (signalled) process.exit(128 + number)
-    signalled = true
+    if (stoppingSince !== undefined) {
+      if (performance.now() - stoppingSince > SAME_SIGNAL_MS) process.exit(128 + number)
+      return
+    }
+    stoppingSince = performance.now()
     logger.info({ signal }, 'stopping')
     stop(options).then(
-      (clean) => exit(logger, clean ? 0 : EX_SOFTWARE),
+      (clean) => exit(clean ? 0 : EX_SOFTWARE),
       (error: unknown) => {
         logger.fatal({ err: error }, 'the stop failed')
-        exit(logger, EX_SOFTWARE)
+        exit(EX_SOFTWARE)
       },
     )
   }
@@ -44,7 +50,7 @@ export function superviseProcess(options: ProcessOptions): void {
   const onFault = (error: unknown) => {
     lifecycle.fail()
     logger.fatal({ err: error }, 'uncaught error')
-    exit(logger, EX_SOFTWARE)
+    exit(EX_SOFTWARE)
   }
   process.on('uncaughtException', onFault)
   process.on('unhandledRejection', onFault)
@@ -97,13 +103,9 @@ async function closeIdleConnections(app: App, drained: { done: boolean }): Promi
   }
 }
 
-/** Exits when the log is written, or at once when its reader does not take it. */
-function exit(logger: Logger, code: number): void {
+/** Exits when the log is written, or soon when its reader does not take it. */
+function exit(code: number): void {
   const leave = () => process.exit(code)
-  setTimeout(leave, 100).unref()
-  try {
-    logger.flush(leave)
-  } catch {
-    leave()
-  }
+  setTimeout(leave, LOG_FLUSH_MS)
+  process.stderr.write('', leave)
 }

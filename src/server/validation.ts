@@ -27,10 +27,9 @@ export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, http
   const emptyBody = part === 'body' && validator.Check({})
   return (value: unknown) => {
     if (validator.Check(value)) return { value }
-    if (part === 'body' && (value === undefined || value === null)) {
-      if (emptyBody && value === undefined) return { value: {} }
-      if (value === undefined) return { error: new ServiceError('body-required') }
-    }
+    // The framework gives null for an absent body; a body that says null was refused when it was parsed.
+    if (part === 'body' && value === null)
+      return emptyBody ? { value: {} } : { error: new ServiceError('body-required') }
     return { error: validationFailed(fieldErrors(schema, validator.Errors(value) as SchemaError[], part)) }
   }
 }
@@ -62,7 +61,7 @@ function isEmptyObject(body: object): boolean {
   return true
 }
 
-function validationFailed(all: readonly FieldError[]): ServiceError {
+export function validationFailed(all: readonly FieldError[]): ServiceError {
   const errors = all.slice(0, PROBLEM_ERRORS)
   const first = errors[0]
   if (first === undefined) return new ServiceError('validation-failed')
