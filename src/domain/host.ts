@@ -5,6 +5,7 @@ import { applyCommand, type HostCommand } from './apply.ts'
 import type { Changes } from './changes.ts'
 import type { HostContext } from './context.ts'
 import * as framePool from './frame-pool.ts'
+import type { Checkpoint } from './journal.ts'
 import { PhysicalMemory } from './memory.ts'
 import { conflict } from './refusal.ts'
 import type { Contents, HostState } from './state.ts'
@@ -57,16 +58,11 @@ export class Host implements HostContext {
     return host
   }
 
-  /** A host from a checkpoint's bytes. */
-  static restore(
-    backend: Backend,
-    bytes: Uint8Array,
-    contents: ReadonlyMap<number, Uint8Array>,
-    changes: Changes,
-  ): Host {
+  /** A host from a checkpoint; `backendOf` finds the backend of its technology. */
+  static restore(backendOf: (technology: string) => Backend, checkpoint: Checkpoint, changes: Changes): Host {
     // A copy, because deserialize makes typed arrays that are windows into the bytes it reads.
-    const state = deserialize(Buffer.from(bytes)) as HostState
-    return new Host(backend, state, new Map(contents), changes, state.revision)
+    const state = deserialize(Buffer.from(checkpoint.state)) as HostState
+    return new Host(backendOf(state.technology), state, new Map(checkpoint.contents), changes, checkpoint.seq)
   }
 
   /** The whole state but for page contents, as bytes for {@link Host.restore}. */
