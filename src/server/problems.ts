@@ -1,4 +1,5 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import { StorageError } from '../domain/journal.ts'
 import type { Errno } from '../hw/shared/errno.ts'
 import { type FieldError, RefusalError, ServiceError } from '../routes/errors.ts'
 import { REFUSAL_KINDS, SERVICE_CODES, type ServiceCode } from '../routes/problem-codes.ts'
@@ -109,6 +110,9 @@ function serviceProblem(error: ServiceError, requestId: string): Problem {
 
 function serviceErrorOf(error: unknown): ServiceError {
   if (!(error instanceof Error)) return new ServiceError('internal-error')
+  if (error instanceof StorageError) {
+    return new ServiceError(error.code === 'full' ? 'storage-full' : 'storage-failed', undefined, { cause: error })
+  }
   const { code, statusCode } = error as Partial<FastifyError>
   const known = code === undefined ? undefined : FRAMEWORK_CODES[code]
   if (known !== undefined) return new ServiceError(known)

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import Type from 'typebox'
 import { errorsDocument } from '../../scripts/errors.ts'
+import { StorageError } from '../../src/domain/journal.ts'
 import { conflict, invalid, kernelRefusal, notFound, type Result } from '../../src/domain/refusal.ts'
 import { ServiceError, unwrap } from '../../src/routes/errors.ts'
 import { SERVICE_CODES, type ServiceCode } from '../../src/routes/problem-codes.ts'
@@ -227,6 +228,14 @@ test('each service code has its status, and those that can be retried say when',
   assert.equal(problemOf(new ServiceError('not-ready', 'x', { retryAfterSeconds: 9 }), 'r').headers['retry-after'], '9')
   assert.equal(problemOf('a thrown string', 'r').document.status, 500)
   assert.equal(problemOf(Object.assign(new Error('x'), { statusCode: 418 }), 'r').document.status, 500)
+})
+
+test('a failing store is our condition, and its words stay in the log', () => {
+  const full = problemOf(new StorageError('full', '/data/x.db is full'), 'r')
+  assert.deepEqual([full.document.status, full.document.code], [507, 'storage-full'])
+  const failed = problemOf(new StorageError('io', 'EIO on /data/x.db'), 'r')
+  assert.deepEqual([failed.document.status, failed.headers['retry-after']], [503, '1'])
+  assert.doesNotMatch(JSON.stringify([full, failed]), /data/)
 })
 
 test('docs/errors.md is what the tables say', () => {
