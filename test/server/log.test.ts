@@ -6,7 +6,10 @@ import { Metrics } from '../../src/server/metrics.ts'
 
 test('secrets do not reach the log, wherever they are', () => {
   let written = ''
-  const logger = pino({ redact: [...REDACTED_PATHS] }, { write: (line: string) => void (written += line) })
+  const write = (line: string) => {
+    written += line
+  }
+  const logger = pino({ redact: [...REDACTED_PATHS] }, { write })
   const secrets = { authorization: 'CANARY', launchSecret: 'CANARY', token: 'CANARY', 'set-cookie': 'CANARY' }
   logger.info({ ...secrets, body: { ...secrets, guest: { ...secrets, id: 'seen' } } }, 'entry')
   assert.doesNotMatch(written, /CANARY/)
