@@ -1,7 +1,6 @@
 import * as pageMap from '../hw/shared/page-map.ts'
 import * as translation from '../hw/shared/translation.ts'
 import type { HostContext } from './context.ts'
-import { memfileOf } from './memslots.ts'
 import type { MemslotState, VmState } from './state.ts'
 
 export type Accounting = {
@@ -15,8 +14,8 @@ export type Accounting = {
 
 /** Where a VM's memory goes, per slot and in all; cost grows with runs, not pages. */
 export function account(host: HostContext, vm: VmState): Record<string, unknown> {
-  const slots = vm.slots.map((slot) => ({ slot: slot.slot, ...accountSlot(host, vm, slot) }))
-  const memfiles = [...host.state.memfiles.values()].filter((memfile) => memfile.vm === vm.id)
+  const slots = vm.slots.map((slot) => ({ slot: slot.slot, ...accountSlot(vm, slot) }))
+  const memfiles = [...host.state.memfiles.values()].filter((memfile) => memfile.vm === vm)
   const pinned = [...vm.pins.values()].reduce((sum, state) => sum + state.pages, 0)
   return {
     private: memfiles.reduce((sum, memfile) => sum + memfile.allocated, 0) * 4096,
@@ -28,14 +27,14 @@ export function account(host: HostContext, vm: VmState): Record<string, unknown>
   }
 }
 
-function accountSlot(host: HostContext, vm: VmState, slot: MemslotState): Accounting {
-  const memfile = memfileOf(host.state, slot)
+function accountSlot(vm: VmState, slot: MemslotState): Accounting {
+  const memfile = slot.file
   const fileEnd = slot.memfileFirstPage + slot.pages
-  const privatePages = memfile === undefined ? 0 : pageMap.countNonZero(memfile.backing, slot.memfileFirstPage, fileEnd)
+  const privatePages = memfile === null ? 0 : pageMap.countNonZero(memfile.backing, slot.memfileFirstPage, fileEnd)
   if (slot.hva === null) return { private: privatePages * 4096, shared: 0, both: 0 }
   const sharedPages = pageMap.countNonZero(vm.userspace, slot.hva, slot.hva + slot.pages)
   let both = 0
-  if (memfile !== undefined && privatePages > 0 && sharedPages > 0) {
+  if (memfile !== null && privatePages > 0 && sharedPages > 0) {
     const toHva = slot.hva - slot.memfileFirstPage
     pageMap.forEachRun(memfile.backing, slot.memfileFirstPage, fileEnd, (start, end, value) => {
       if (translation.isPresent(value)) both += pageMap.countNonZero(vm.userspace, start + toHva, end + toHva)

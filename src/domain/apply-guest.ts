@@ -1,33 +1,35 @@
 import type { Call } from '../hw/contract.ts'
-import { type Applied, accepted, acceptedFrames, appliedFrom, refused } from './applied.ts'
+import { type Applied, accepted, acceptedFrames, appliedFrom } from './applied.ts'
 import type { CommandOf } from './commands.ts'
 import { type HostContext, touchVm } from './context.ts'
 import { runAccess } from './guest-access.ts'
 import { runCall } from './guest-calls.ts'
 import { guestContext, presentRequest, runRequest } from './guest-requests.ts'
 import { runHostAccess } from './host-access.ts'
-import { accept, conflict, invalid, notFound, type Result } from './refusal.ts'
+import { conflict, invalid, notFound, type Result } from './refusal.ts'
 import type { ExitState, VmState } from './state.ts'
 
 /** A guest runs only after its launch, and a vCPU only while no exit of it waits for the VMM. */
-function ready(host: HostContext, vm: VmState, vcpu: number, raw: boolean): Result<undefined> {
+function notReady(host: HostContext, vm: VmState, vcpu: number, raw: boolean): Applied | undefined {
   const state = vm.vcpus[vcpu]
-  if (state === undefined) return invalid('no-such-vcpu', `The VM has ${vm.vcpus.length} vCPUs.`, '/vcpu')
+  if (state === undefined) return refusedBy(invalid('no-such-vcpu', `The VM has ${vm.vcpus.length} vCPUs.`, '/vcpu'))
   if (state.waiting !== null) {
     const detail = `vCPU ${vcpu} has left the guest with ${state.waiting}, which waits for the VMM.`
-    return conflict('vcpu-waiting', detail, { currentState: 'waiting', allowedStates: ['running'] })
+    return refusedBy(conflict('vcpu-waiting', detail, { currentState: 'waiting', allowedStates: ['running'] }))
   }
   const current = host.hardware.vmState(vm.id)
   if (!raw && current !== 'running') {
     const detail = 'The guest runs only after its launch is finished.'
-    return conflict('vm-not-running', detail, { currentState: current, allowedStates: ['running'] })
+    return refusedBy(conflict('vm-not-running', detail, { currentState: current, allowedStates: ['running'] }))
   }
-  return accept(undefined)
+  return undefined
 }
 
+const refusedBy = (result: Result<never>): Applied => appliedFrom(result, () => accepted({}, null))
+
 export function pageStatesCommand(host: HostContext, vm: VmState, command: CommandOf<'page-states'>): Applied {
-  const able = ready(host, vm, command.vcpu, false)
-  if (!able.ok) return refused(able.refusal)
+  const unable = notReady(host, vm, command.vcpu, false)
+  if (unable !== undefined) return unable
   const operation = { kind: 'request', entries: command.entries, accept: command.accept, progress: null } as const
   const value = runRequest(host, vm, command.vcpu, operation)
   touchVm(host, vm)
@@ -41,8 +43,8 @@ export function pageStatesCommand(host: HostContext, vm: VmState, command: Comma
 }
 
 export function accessCommand(host: HostContext, vm: VmState, command: CommandOf<'access'>): Applied {
-  const able = ready(host, vm, command.vcpu, false)
-  if (!able.ok) return refused(able.refusal)
+  const unable = notReady(host, vm, command.vcpu, false)
+  if (unable !== undefined) return unable
   const start = BigInt(command.gpa)
   if (start + BigInt(command.length) > 2n ** 52n) {
     return appliedFrom(invalid('gpa-beyond-limit', 'The access ends beyond 2^52.', '/gpa'), () => accepted({}, vm))
@@ -83,8 +85,8 @@ export function callCommand(host: HostContext, vm: VmState, command: CommandOf<'
     const detail = `${host.state.technology} has no call "${command.call}".`
     return appliedFrom(invalid('no-such-call', detail, '/call'), () => accepted({}, vm))
   }
-  const able = ready(host, vm, command.vcpu, true)
-  if (!able.ok) return refused(able.refusal)
+  const unable = notReady(host, vm, command.vcpu, true)
+  if (unable !== undefined) return unable
   const operation = { kind: 'call', call: call.name, by: command.by, args: command.args, progress: null } as const
   const value = runCall(host, vm, command.vcpu, call, operation)
   touchVm(host, vm)
@@ -140,7 +142,7 @@ function resume(host: HostContext, vm: VmState, waiting: ExitState, ret: number)
   const hypercall = exit.reason === 'KVM_EXIT_HYPERCALL'
   if (operation.progress !== null && hypercall) {
     const by = operation.kind === 'call' ? operation.by : 'guest'
-    host.hardware.completeExit(guestContext(host, vm, exit.vcpu, by), operation.progress.request, ret)
+    host.hardware.completeExit(guestContext(vm, exit.vcpu, by), operation.progress.request, ret)
   } else if (ret !== 0) return { outcome: 'refused', ret }
   if (operation.kind === 'request') return presentRequest(runRequest(host, vm, exit.vcpu, operation))
   const call = findCall(host, operation.call)

@@ -15,8 +15,7 @@ import { conflict, notFound, type Result } from './refusal.ts'
 import type { MemfileState } from './state.ts'
 
 const shown = (host: HostContext, memfile: MemfileState, more: Record<string, unknown> = {}): Accepted => {
-  const vm = memfile.vm === null ? null : (host.state.vms.get(memfile.vm) ?? null)
-  return accepted({ ...presentMemfile(host, memfile), ...more }, vm)
+  return accepted({ ...presentMemfile(host, memfile), ...more }, memfile.vm)
 }
 
 function find(host: HostContext, id: string): Result<MemfileState> {
@@ -26,7 +25,8 @@ function find(host: HostContext, id: string): Result<MemfileState> {
 
 export function createMemfileCommand(host: HostContext, command: CommandOf<'memfile.create'>): Applied {
   const id = `memfile-${host.seq}`
-  const made = createMemfile(host, { id, name: command.name, size: BigInt(command.size), span: command.span })
+  const { name, span, placed } = command
+  const made = createMemfile(host, { id, name, size: BigInt(command.size), span, placed })
   return appliedFrom(made, (memfile) => shown(host, memfile))
 }
 
@@ -37,7 +37,7 @@ export function bindMemfileCommand(host: HostContext, command: CommandOf<'memfil
   const found =
     adopt === null
       ? find(host, command.memfile)
-      : createMemfile(host, { id: command.memfile, name: adopt.name, size: BigInt(adopt.size), span: adopt.span })
+      : createMemfile(host, { ...adopt, id: command.memfile, size: BigInt(adopt.size), placed: true })
   if (!found.ok) return refused(found.refusal)
   const bound = bindMemfile(host, found.value, vm)
   if (bound.ok) touchVm(host, vm)
@@ -77,8 +77,7 @@ export function fileRangeCommand(
   const done = operation(host, memfile.value, range)
   if (done.ok) {
     touchMemfile(host, memfile.value)
-    const vm = memfile.value.vm === null ? undefined : host.state.vms.get(memfile.value.vm)
-    if (vm !== undefined) touchVm(host, vm)
+    if (memfile.value.vm !== null) touchVm(host, memfile.value.vm)
   }
   return appliedFrom(done, ({ value, partial }) => ({
     ...shown(host, memfile.value, value),

@@ -14,6 +14,9 @@ import type { Binding, MemfileState, VmState } from './state.ts'
 
 /** Fills every hole of [first, end). Returns undefined, or the errno at which it stopped; what was filled stays (c.3). */
 export function populate(host: HostContext, memfile: MemfileState, first: number, end: number): Errno | undefined {
+  if (end - first === 1) {
+    return translation.isPresent(pageMap.get(memfile.backing, first)) ? undefined : fillPage(host, memfile, first)
+  }
   let page = first
   while (page < end) {
     const runEnd = pageMap.nextRun(memfile.backing, page, end)
@@ -26,12 +29,14 @@ export function populate(host: HostContext, memfile: MemfileState, first: number
   return undefined
 }
 
+function fillPage(host: HostContext, memfile: MemfileState, page: number): Errno | undefined {
+  const frame = framePool.allocateOne(host.state.pool)
+  return frame < 0 ? 'ENOMEM' : attach(host, memfile, page, frame, 1)
+}
+
 function fillHole(host: HostContext, memfile: MemfileState, first: number, end: number): Errno | undefined {
+  if (end - first === 1) return fillPage(host, memfile, first)
   const pool = host.state.pool
-  if (end - first === 1) {
-    const frame = framePool.allocateOne(pool)
-    return frame < 0 ? 'ENOMEM' : attach(host, memfile, first, frame, 1)
-  }
   const alignment = memfile.span as framePool.FrameAlignment
   const wanted = end - first
   const available = Math.min(wanted, framePool.freeFrames(pool))
@@ -75,7 +80,7 @@ function attach(
   if (count === 1) pageMap.set(memfile.backing, page, value)
   else pageMap.setRange(memfile.backing, page, page + count, value)
   memfile.allocated += count
-  host.changes.memfiles.add(memfile.id)
+  host.changes.memfile(memfile.id)
   return notifyPopulated(host, memfile, page, frame, count)
 }
 
@@ -101,8 +106,8 @@ function notifyPopulated(
   count: number,
 ): Errno | undefined {
   for (const consumer of memfile.consumers) consumer.populated += count
-  const vm = memfile.vm === null ? undefined : host.state.vms.get(memfile.vm)
-  if (vm === undefined) return undefined
+  const vm = memfile.vm
+  if (vm === null) return undefined
   for (const binding of memfile.bindings) {
     const from = Math.max(page, binding.firstPage)
     const to = Math.min(page + count, binding.firstPage + binding.pages)
@@ -121,22 +126,29 @@ const guestFrame = (binding: Binding, page: number): number => binding.firstGfn 
 
 /** Frees every page of [first, end): KVM first, then the hardware, then memory (d.4, amd-sev-snp.md b.7). */
 export function punch(host: HostContext, memfile: MemfileState, first: number, end: number): void {
-  const vm = memfile.vm === null ? undefined : host.state.vms.get(memfile.vm)
+  if (end - first === 1) {
+    if (translation.isPresent(pageMap.get(memfile.backing, first))) detach(host, memfile, first, 1)
+    return
+  }
   let page = pageMap.nextNonZero(memfile.backing, first, end)
   while (page < end) {
     const runEnd = pageMap.nextRun(memfile.backing, page, end)
-    const frame = translation.target(page, pageMap.get(memfile.backing, page))
-    const count = runEnd - page
-    if (vm !== undefined) invalidate(host, vm, memfile, page, frame, count)
-    for (const consumer of memfile.consumers) consumer.invalidated += count
-    host.memory.clear(frame, count)
-    framePool.free(host.state.pool, frame, count)
-    if (count === 1) pageMap.set(memfile.backing, page, translation.ABSENT)
-    else pageMap.setRange(memfile.backing, page, runEnd, translation.ABSENT)
-    memfile.allocated -= count
-    host.changes.memfiles.add(memfile.id)
+    detach(host, memfile, page, runEnd - page)
     page = pageMap.nextNonZero(memfile.backing, runEnd, end)
   }
+}
+
+/** Frees a run of pages that lie in consecutive frames. */
+function detach(host: HostContext, memfile: MemfileState, page: number, count: number): void {
+  const frame = translation.target(page, pageMap.get(memfile.backing, page))
+  if (memfile.vm !== null) invalidate(host, memfile.vm, memfile, page, frame, count)
+  for (const consumer of memfile.consumers) consumer.invalidated += count
+  host.memory.clear(frame, count)
+  framePool.free(host.state.pool, frame, count)
+  if (count === 1) pageMap.set(memfile.backing, page, translation.ABSENT)
+  else pageMap.setRange(memfile.backing, page, page + count, translation.ABSENT)
+  memfile.allocated -= count
+  host.changes.memfile(memfile.id)
 }
 
 /** Unmaps file pages [page, page + count) wherever a slot shows them, and takes them from the hardware. */

@@ -8,18 +8,43 @@ export class Changes {
   /** Guest frames whose ownership may have changed, per VM: start, end, start, end … in order of command. */
   readonly pages = new Map<string, number[]>()
 
+  #vm = ''
+  #memfile = ''
+  #windowsOf = ''
+  #windows: number[] = []
+
+  /** Marks a VM as changed; the same one again costs nothing. */
+  vm(id: string): void {
+    if (id === this.#vm) return
+    this.#vm = id
+    this.vms.add(id)
+  }
+
+  memfile(id: string): void {
+    if (id === this.#memfile) return
+    this.#memfile = id
+    this.memfiles.add(id)
+  }
+
   pagesOf(vm: string, start: number, end: number): void {
-    const windows = this.pages.get(vm)
-    if (windows === undefined) {
-      this.pages.set(vm, [start, end])
-      return
-    }
+    const windows = vm === this.#windowsOf ? this.#windows : this.#windowsFor(vm)
     const last = windows.length - 1
     if (windows[last] === start) windows[last] = end
     else windows.push(start, end)
   }
 
+  #windowsFor(vm: string): number[] {
+    const windows = this.pages.get(vm) ?? []
+    this.pages.set(vm, windows)
+    this.#windowsOf = vm
+    this.#windows = windows
+    return windows
+  }
+
   clear(): void {
+    this.#vm = ''
+    this.#memfile = ''
+    this.#windowsOf = ''
     this.hosts.clear()
     this.vms.clear()
     this.memfiles.clear()

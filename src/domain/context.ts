@@ -18,7 +18,7 @@ export type HostContext = {
 /** Marks a VM as changed by the command under way. */
 export function touchVm(host: HostContext, vm: VmState): void {
   vm.revision = host.seq
-  host.changes.vms.add(vm.id)
+  host.changes.vm(vm.id)
 }
 
 /** What the domain says of a backend's refusal: the kernel's errno, and the firmware's status where there is one. */

@@ -5,7 +5,7 @@ import { Changes } from './changes.ts'
 import { encodeEntry } from './codec.ts'
 import type { Command, CommandOf } from './commands.ts'
 import type { Host } from './host.ts'
-import type { Checkpoint, Group, JournalEntry, JournalPort, StoredReply, StoredState } from './journal.ts'
+import type { Checkpoint, Group, JournalEntry, JournalPort, JournalQuery, StoredReply, StoredState } from './journal.ts'
 import { StorageError } from './journal.ts'
 import { createHost, rebootHost, recover, replayTo } from './recovery.ts'
 import { type Refusal, type Result, refuse } from './refusal.ts'
@@ -170,6 +170,18 @@ export class Engine {
     return () => this.#listeners.delete(listener)
   }
 
+  /** Durable entries, oldest first. */
+  journal(query: JournalQuery): Promise<readonly JournalEntry[]> {
+    this.assertServing()
+    return this.#store.list(query)
+  }
+
+  /** The newest durable entries that touched guest frame `gfn` of a VM, newest first. */
+  touching(vm: string, gfn: number, limit: number): Promise<readonly JournalEntry[]> {
+    this.assertServing()
+    return this.#store.touching(vm, gfn, limit)
+  }
+
   /** The host as it was at `seq`, rebuilt from the journal. Yields to others between stretches of replay. */
   async at(host: Host, seq: number): Promise<Host | undefined> {
     await this.settled()
@@ -209,7 +221,7 @@ export class Engine {
     const pending = this.#pending
     pending.entries.push(encodeEntry(host, seq, command, applied))
     this.#sinceCheckpoint.set(host, (this.#sinceCheckpoint.get(host) ?? 0) + 1)
-    if (options.reply !== undefined && partial === undefined) {
+    if (options.reply !== undefined) {
       const reply = options.reply(executed)
       pending.replies.push(reply)
       this.replies.add(reply)

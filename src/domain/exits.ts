@@ -1,5 +1,5 @@
 import type { HostContext } from './context.ts'
-import { memfileOf, slotAt } from './memslots.ts'
+import { slotAt } from './memslots.ts'
 import { privacyOf } from './privacy-models.ts'
 import type { Exit, GuestOperation, VmState } from './state.ts'
 
@@ -46,7 +46,7 @@ export function convertForFault(host: HostContext, vm: VmState, exit: Exit, log:
   const privacy = privacyOf(vm)
   if (privacy.isPrivate(host, vm, exit.firstGfn) === exit.private) return false
   const slot = slotAt(vm, exit.firstGfn)
-  const memfile = slot === undefined ? undefined : memfileOf(host.state, slot)
+  const memfile = slot?.file ?? undefined
   const span = memfile?.span ?? 1
   const inFolio =
     memfile === undefined || slot === undefined ? 0 : (exit.firstGfn - slot.firstGfn + slot.memfileFirstPage) % span

@@ -1,7 +1,7 @@
 import { addressOf } from '../hw/shared/address-schema.ts'
 import * as pageMap from '../hw/shared/page-map.ts'
 import type { HostContext } from './context.ts'
-import { filePage, memfileOf, privateFrame, sharedFrame, slotAt } from './memslots.ts'
+import { filePage, privateFrame, sharedFrame, slotAt } from './memslots.ts'
 import { forEachPageRun, type PageRun } from './ownership.ts'
 import { type Json, presentPageRun } from './present.ts'
 import { privacyOf } from './privacy-models.ts'
@@ -13,12 +13,12 @@ const SPAN_NAME: Readonly<Record<number, string>> = { 1: '4K', 512: '2M', 262144
 /** One guest page with everything that decides what happens to it: slot, kind, both backings, mapping, hardware, holds. */
 export function explainPage(host: HostContext, vm: VmState, gfn: number): Json {
   const slot = slotAt(vm, gfn)
-  const memfile = slot === undefined ? undefined : memfileOf(host.state, slot)
+  const memfile = slot?.file ?? undefined
   const isPrivate = privacyOf(vm).isPrivate(host, vm, gfn)
-  const frame = slot === undefined ? -1 : privateFrame(host.state, slot, gfn)
+  const frame = slot === undefined ? -1 : privateFrame(slot, gfn)
   const shared = slot === undefined ? -1 : sharedFrame(vm, slot, gfn)
   const used = isPrivate ? frame : shared
-  const mapping = stage2.translate(host.state, vm, gfn)
+  const mapping = stage2.translate(vm, gfn)
   let run: PageRun | undefined
   forEachPageRun(host, vm, gfn, gfn + 1, (page) => {
     run = page

@@ -1,6 +1,6 @@
 import { populate } from './backing.ts'
 import type { HostContext } from './context.ts'
-import { filePage, memfileOf, privateFrame, slotAt } from './memslots.ts'
+import { filePage, privateFrame, slotAt } from './memslots.ts'
 import { privacyOf } from './privacy-models.ts'
 import * as stage2 from './stage2.ts'
 import type { Exit, MemslotState, VmState } from './state.ts'
@@ -31,13 +31,13 @@ export function resolveFault(host: HostContext, vm: VmState, fault: GuestFault):
 }
 
 function mapPrivate(host: HostContext, vm: VmState, slot: MemslotState, fault: GuestFault): Exit | undefined {
-  const memfile = memfileOf(host.state, slot)
-  if (memfile === undefined) return memoryFault(fault, true)
+  const memfile = slot.file
+  if (memfile === null) return memoryFault(fault, true)
   const page = filePage(slot, fault.gfn)
   const folio = page - (page % memfile.span)
   const errno = populate(host, memfile, folio, folio + memfile.span)
   if (errno !== undefined) return memoryFault(fault, true, errno)
-  const frame = privateFrame(host.state, slot, fault.gfn)
+  const frame = privateFrame(slot, fault.gfn)
   const span = memfile.span
   const inFolio = page - folio
   const firstGfn = fault.gfn - inFolio

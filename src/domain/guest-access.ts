@@ -95,7 +95,7 @@ function reach(
     const recorded = privacyOf(vm).isPrivate(host, vm, piece.gfn)
     const isPrivate = host.backend.properties.accessKind === 'record' ? recorded : (access.private ?? recorded)
     const fault = { vcpu, gfn: piece.gfn, private: isPrivate, write, offset: piece.offset }
-    const mapping = stage2.translate(host.state, vm, piece.gfn)
+    const mapping = stage2.translate(vm, piece.gfn)
     if (mapping !== undefined && !(write && !mapping.private && slotAt(vm, piece.gfn)?.readOnly)) {
       const check = host.hardware.checkGuest(vm.id, piece.gfn, mapping, isPrivate, access.access, access.vmpl)
       if (check.kind === 'ok') return { kind: 'ok', mapping, ciphertext: false }

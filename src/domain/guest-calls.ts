@@ -19,7 +19,7 @@ export function runCall(
   call: Call,
   operation: CallOperation,
 ): Record<string, unknown> {
-  const guest = guestContext(host, vm, vcpu, operation.by)
+  const guest = guestContext(vm, vcpu, operation.by)
   const exits: ExitLog = []
   if (operation.progress !== null) {
     const { request } = operation.progress
@@ -54,13 +54,13 @@ function serveFault(
   result: Extract<CallResult, { kind: 'fault' }>,
   exits: ExitLog,
 ) {
-  const before = stage2.translate(host.state, vm, result.gfn)
+  const before = stage2.translate(vm, result.gfn)
   stage2.unmap(vm, result.gfn, result.gfn + 1)
   if (result.mended) return undefined
   const fault = { vcpu, gfn: result.gfn, private: result.private, write: result.write, offset: 0 }
   const exit = resolveFault(host, vm, fault)
   if (exit === undefined) {
-    const after = stage2.translate(host.state, vm, result.gfn)
+    const after = stage2.translate(vm, result.gfn)
     const same =
       before !== undefined && after !== undefined && before.frame === after.frame && before.span === after.span
     return same ? stuck(vcpu, result) : undefined

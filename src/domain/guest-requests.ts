@@ -22,7 +22,7 @@ export type RequestOutcome = {
 
 /** A guest's page-state change, through its technology's own request, its exits and the VMM's conversions. */
 export function runRequest(host: HostContext, vm: VmState, vcpu: number, operation: Request): RequestOutcome {
-  const guest = guestContext(host, vm, vcpu, 'guest')
+  const guest = guestContext(vm, vcpu, 'guest')
   const request = operation.progress?.request ?? host.hardware.beginRequest(guest, operation.entries)
   const exits: ExitLog = []
   let waiting = serveExits(host, vm, guest, request, operation, exits)
@@ -67,11 +67,11 @@ export function serveExits(
   }
 }
 
-export const guestContext = (host: HostContext, vm: VmState, vcpu: number, by: 'guest' | 'host'): GuestContext => ({
+export const guestContext = (vm: VmState, vcpu: number, by: 'guest' | 'host'): GuestContext => ({
   vm: vm.id,
   vcpu,
   by,
-  translate: (gfn) => stage2.translate(host.state, vm, gfn),
+  translate: (gfn) => stage2.translate(vm, gfn),
 })
 
 /** The guest's acceptance of what became private; returns the exit that waits, if one does. */

@@ -60,7 +60,7 @@ function provideMemory(host: HostContext, vm: VmState, plan: LaunchPlan): Omit<I
   for (const range of missingRanges(vm, plan)) {
     const size = BigInt(range.end - range.start) * 4096n
     const id = `memfile-${host.seq}-${made.length}`
-    const memfile = createMemfile(host, { id, name: 'launch image', size, span: 1 })
+    const memfile = createMemfile(host, { id, name: 'launch image', size, span: 1, placed: true })
     if (!memfile.ok) return { memory: made, stopped: memfile.refusal }
     const bound = bindMemfile(host, memfile.value, vm)
     if (!bound.ok) return { memory: made, stopped: bound.refusal }

@@ -2,7 +2,7 @@ import * as pageMap from '../hw/shared/page-map.ts'
 import { populate, punch } from './backing.ts'
 import { fromHardware, type HostContext, refuseFromHardware } from './context.ts'
 import { PAGE_BYTES } from './memory.ts'
-import { filePage, memfileOf, privateFrame, sharedFrame, slotAt } from './memslots.ts'
+import { filePage, privateFrame, sharedFrame, slotAt } from './memslots.ts'
 import { privacyOf } from './privacy-models.ts'
 import { accept, kernelRefusal, type Refusal, type Result, refuse } from './refusal.ts'
 import type { MemslotState, VmState } from './state.ts'
@@ -27,7 +27,7 @@ export function populateMeasured(
   const needs = host.hardware.launchSource(vm.id, options)
   if (!needs.ok) return refuseFromHardware(needs.refusal)
   const first = slotAt(vm, gfn)
-  if (first === undefined || memfileOf(host.state, first) === undefined) {
+  if (first === undefined || first.file === null) {
     return kernelRefusal('EINVAL', 'launch-needs-memfile', 'No memslot with a memfile holds this address.', '/gpa')
   }
   for (let done = 0; done < pages; done++) {
@@ -60,8 +60,8 @@ function populatePage(
   source: () => Uint8Array | undefined,
   options: Options,
 ): Refusal | undefined {
-  const memfile = memfileOf(host.state, slot)
-  if (memfile === undefined) return missing(host, gfn)
+  const memfile = slot.file
+  if (memfile === null) return missing(host, gfn)
   const privacy = privacyOf(vm)
   if (!privacy.preparedByFallocate && !privacy.isPrivate(host, vm, gfn)) {
     const detail = `Guest frame 0x${gfn.toString(16)} does not have the private attribute.`
@@ -73,7 +73,7 @@ function populatePage(
   const errno = populate(host, memfile, folio, folio + memfile.span)
   if (errno !== undefined)
     return { kind: 'kernel', code: 'out-of-memory', errno, detail: 'The host has no memory left.' }
-  const frame = privateFrame(host.state, slot, gfn)
+  const frame = privateFrame(slot, gfn)
   const verdict = host.hardware.launchPage(vm.id, gfn, frame, source(), options)
   host.changes.pagesOf(vm.id, gfn, gfn + 1)
   if (verdict.ok) return undefined

@@ -11,6 +11,7 @@ export type MemfileOptions = {
   readonly size: bigint
   /** Pages in a folio: 1, 512 or 262144. */
   readonly span: number
+  readonly placed: boolean
 }
 
 /** KVM_CREATE_GUEST_MEMFD (kvm-guest-memory.md c.1), in the state before it knows its technology (a.4). */
@@ -25,6 +26,7 @@ export function createMemfile(host: HostContext, options: MemfileOptions): Resul
     name: options.name,
     pages: Number(options.size / 4096n),
     span: options.span,
+    placed: options.placed,
     vm: null,
     state: 'unbound',
     backing: pageMap.create(),
@@ -34,7 +36,7 @@ export function createMemfile(host: HostContext, options: MemfileOptions): Resul
     revision: host.seq,
   }
   host.state.memfiles.set(memfile.id, memfile)
-  host.changes.memfiles.add(memfile.id)
+  host.changes.memfile(memfile.id)
   return accept(memfile)
 }
 
@@ -48,7 +50,7 @@ export function bindMemfile(host: HostContext, memfile: MemfileState, vm: VmStat
   const flags = { userInaccessible: !mappable, unmovable: !movable, unreclaimable: !reclaimable }
   const registered = registerConsumer(memfile, vm.id, flags)
   if (!registered.ok) return registered
-  memfile.vm = vm.id
+  memfile.vm = vm
   memfile.state = 'bound'
   touchMemfile(host, memfile)
   return accept(memfile)
@@ -76,15 +78,23 @@ const sameFlags = (a: NotifierFlags, b: NotifierFlags): boolean =>
 export function deleteMemfile(host: HostContext, memfile: MemfileState): void {
   releasePages(host, memfile)
   for (const binding of memfile.bindings) {
-    if (memfile.vm !== null) host.changes.pagesOf(memfile.vm, binding.firstGfn, binding.firstGfn + binding.pages)
+    if (memfile.vm !== null) {
+      host.changes.pagesOf(memfile.vm.id, binding.firstGfn, binding.firstGfn + binding.pages)
+    }
   }
+  detachSlots(memfile)
   host.state.memfiles.delete(memfile.id)
-  host.changes.memfiles.add(memfile.id)
+  host.changes.memfile(memfile.id)
+}
+
+function detachSlots(memfile: MemfileState): void {
+  for (const slot of memfile.vm?.slots ?? []) if (slot.file === memfile) slot.file = null
 }
 
 /** The VM of a memfile is gone: its pages are the host's again, and the file lives on without a guest (b.3, e). */
 export function releaseMemfile(host: HostContext, memfile: MemfileState): void {
   releasePages(host, memfile)
+  detachSlots(memfile)
   memfile.bindings.length = 0
   memfile.consumers.length = 0
   memfile.vm = null
@@ -98,7 +108,7 @@ const releasePages = (host: HostContext, memfile: MemfileState): void => {
 
 export function touchMemfile(host: HostContext, memfile: MemfileState): void {
   memfile.revision = host.seq
-  host.changes.memfiles.add(memfile.id)
+  host.changes.memfile(memfile.id)
 }
 
 /** Populating and punching need a memfile that has been bound once. */

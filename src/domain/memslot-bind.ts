@@ -1,7 +1,7 @@
 import * as pageMap from '../hw/shared/page-map.ts'
 import * as translation from '../hw/shared/translation.ts'
 import { type HostContext, refuseFromHardware } from './context.ts'
-import { insertSlot, memfileOf, removeSlot } from './memslots.ts'
+import { insertSlot, removeSlot } from './memslots.ts'
 import { accept, kernelRefusal, type Result } from './refusal.ts'
 import * as stage2 from './stage2.ts'
 import type { MemfileState, MemslotState, VmState } from './state.ts'
@@ -114,6 +114,7 @@ function createSlot(host: HostContext, vm: VmState, request: SlotRequest): Resul
     firstGfn,
     pages,
     memfile: memfile.value?.id ?? null,
+    file: memfile.value ?? null,
     memfileFirstPage: Number(request.memfileOffset / 4096n),
     hva: chooseHva(vm, request, firstGfn, pages),
     ownsHva: request.hva === 'auto',
@@ -157,7 +158,7 @@ function memfileFor(
   if (memfile === undefined) {
     return kernelRefusal('EBADF', 'no-such-memfile', `There is no open memfile "${request.memfile}".`, '/memfile')
   }
-  if (memfile.vm !== vm.id) {
+  if (memfile.vm !== vm) {
     return einval('memfile-not-this-vm', `Memfile "${memfile.id}" is not bound to this VM.`, '/memfile')
   }
   if (request.memfileOffset + request.size > BigInt(memfile.pages) * 4096n) {
@@ -215,8 +216,7 @@ function assignPopulated(
 /** Deletes a slot: its binding is freed page by page, the memfile keeps its contents (c.4). */
 export function deleteSlot(host: HostContext, vm: VmState, slot: MemslotState): void {
   stage2.unmap(vm, slot.firstGfn, slot.firstGfn + slot.pages)
-  const memfile = memfileOf(host.state, slot)
-  if (memfile !== undefined) unbindRange(memfile, slot)
+  if (slot.file !== null) unbindRange(slot.file, slot)
   removeSlot(vm, slot)
   if (slot.ownsHva && slot.hva !== null) unmapUser(host, vm, slot.hva, slot.hva + slot.pages)
   markSlot(host, vm, slot)

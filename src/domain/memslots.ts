@@ -1,6 +1,6 @@
 import * as pageMap from '../hw/shared/page-map.ts'
 import * as translation from '../hw/shared/translation.ts'
-import type { HostState, MemfileState, MemslotState, VmState } from './state.ts'
+import type { MemslotState, VmState } from './state.ts'
 
 /** The memslot that holds guest frame `gfn`. */
 export function slotAt(vm: VmState, gfn: number): MemslotState | undefined {
@@ -27,9 +27,6 @@ export function nextSlotStart(vm: VmState, gfn: number, end: number): number {
   return end
 }
 
-export const memfileOf = (host: HostState, slot: MemslotState): MemfileState | undefined =>
-  slot.memfile === null ? undefined : host.memfiles.get(slot.memfile)
-
 /** The page of the slot's memfile behind guest frame `gfn`. */
 export const filePage = (slot: MemslotState, gfn: number): number => gfn - slot.firstGfn + slot.memfileFirstPage
 
@@ -37,9 +34,9 @@ export const filePage = (slot: MemslotState, gfn: number): number => gfn - slot.
 export const hvaFrame = (slot: MemslotState, hva: number, gfn: number): number => gfn - slot.firstGfn + hva
 
 /** Host frame that backs `gfn` privately, or -1. */
-export function privateFrame(host: HostState, slot: MemslotState, gfn: number): number {
-  const memfile = memfileOf(host, slot)
-  if (memfile === undefined) return -1
+export function privateFrame(slot: MemslotState, gfn: number): number {
+  const memfile = slot.file
+  if (memfile === null) return -1
   const page = filePage(slot, gfn)
   const value = pageMap.get(memfile.backing, page)
   return translation.isPresent(value) ? translation.target(page, value) : -1

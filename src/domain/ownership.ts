@@ -2,7 +2,7 @@ import type { PageDescription } from '../hw/contract.ts'
 import * as pageMap from '../hw/shared/page-map.ts'
 import * as translation from '../hw/shared/translation.ts'
 import type { HostContext } from './context.ts'
-import { filePage, memfileOf, nextSlotStart, slotAt } from './memslots.ts'
+import { filePage, nextSlotStart, slotAt } from './memslots.ts'
 import { privacyOf } from './privacy-models.ts'
 import type { MemslotState, VmState } from './state.ts'
 
@@ -74,12 +74,12 @@ function describeSlotPiece(
   isPrivate: boolean,
   push: (run: PageRun) => void,
 ): void {
-  const memfile = memfileOf(host.state, slot)
+  const memfile = slot.file
   let at = start
   while (at < end) {
     const page = filePage(slot, at)
-    const value = memfile === undefined ? translation.ABSENT : pageMap.get(memfile.backing, page)
-    const backingEnd = memfile === undefined ? end : at + pageMap.nextRun(memfile.backing, page, page + end - at) - page
+    const value = memfile === null ? translation.ABSENT : pageMap.get(memfile.backing, page)
+    const backingEnd = memfile === null ? end : at + pageMap.nextRun(memfile.backing, page, page + end - at) - page
     const hasPrivate = translation.isPresent(value)
     const { present: hasShared, end: stop } = sharedRun(vm, slot, at, backingEnd)
     if (hasPrivate) {

@@ -1,7 +1,7 @@
 import * as pageMap from '../hw/shared/page-map.ts'
 import * as translation from '../hw/shared/translation.ts'
 import type { HostContext } from './context.ts'
-import { filePage, memfileOf, slotAt } from './memslots.ts'
+import { filePage, slotAt } from './memslots.ts'
 import { privacyOf } from './privacy-models.ts'
 import * as stage2 from './stage2.ts'
 import type { VmState } from './state.ts'
@@ -12,13 +12,13 @@ import type { VmState } from './state.ts'
  */
 export function prefault(host: HostContext, vm: VmState, gfn: number, end: number): boolean {
   const slot = slotAt(vm, gfn)
-  const memfile = slot === undefined ? undefined : memfileOf(host.state, slot)
-  if (slot === undefined || memfile === undefined || memfile.span !== 1) return false
+  const memfile = slot?.file
+  if (slot === undefined || !memfile || memfile.span !== 1) return false
   if (!privacyOf(vm).isPrivate(host, vm, gfn)) return false
   const privateEnd = privacyOf(vm).runEnd(host, vm, gfn, Math.min(end, slot.firstGfn + slot.pages))
   const first = filePage(slot, gfn)
   const value = pageMap.get(memfile.backing, first)
-  if (!translation.isPresent(value) || stage2.translate(host.state, vm, gfn) !== undefined) return false
+  if (!translation.isPresent(value) || stage2.translate(vm, gfn) !== undefined) return false
   const count = pageMap.nextRun(memfile.backing, first, first + privateEnd - gfn) - first
   const verdict = host.hardware.assign(vm.id, gfn, translation.target(first, value), count, 1)
   if (!verdict.ok) return false

@@ -52,7 +52,7 @@ export const presentMemfile = (host: HostContext, memfile: MemfileState): Json =
   size: memfile.pages * 4096,
   pageSize: PAGE_SIZE[memfile.span] ?? 4096,
   state: memfile.state,
-  vm: memfile.vm,
+  vm: memfile.vm?.id ?? null,
   allocated: memfile.allocated * 4096,
   slots: memfile.bindings.map((binding) => ({
     slot: binding.slot,
@@ -60,7 +60,7 @@ export const presentMemfile = (host: HostContext, memfile: MemfileState): Json =
     offset: binding.firstPage * 4096,
     size: binding.pages * 4096,
   })),
-  consumers: memfile.consumers,
+  consumers: memfile.consumers.map((consumer) => ({ ...consumer })),
   revision: memfile.revision,
 })
 

@@ -1,7 +1,7 @@
 import * as pageMap from '../hw/shared/page-map.ts'
 import { isPrivateAttribute, storeAttribute } from './attributes.ts'
 import { negative, punch } from './backing.ts'
-import { filePage, memfileOf, nextSlotStart, slotAt } from './memslots.ts'
+import { filePage, nextSlotStart, slotAt } from './memslots.ts'
 import type { Privacy } from './privacy.ts'
 
 /**
@@ -29,10 +29,10 @@ export const attributes: Privacy = {
         continue
       }
       const pieceEnd = Math.min(end, slot.firstGfn + slot.pages)
-      const memfile = memfileOf(host.state, slot)
-      if (memfile === undefined && toPrivate) return negative('EINVAL')
+      const memfile = slot.file
+      if (memfile === null && toPrivate) return negative('EINVAL')
       storeAttribute(host, vm, at, pieceEnd, toPrivate)
-      if (memfile !== undefined && !toPrivate) {
+      if (memfile !== null && !toPrivate) {
         const first = filePage(slot, at)
         const last = first + pieceEnd - at
         punch(host, memfile, Math.ceil(first / memfile.span) * memfile.span, last - (last % memfile.span))

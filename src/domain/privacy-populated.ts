@@ -1,7 +1,7 @@
 import * as pageMap from '../hw/shared/page-map.ts'
 import * as translation from '../hw/shared/translation.ts'
 import { negative, populate, punch } from './backing.ts'
-import { filePage, memfileOf, nextSlotStart, privateFrame, slotAt } from './memslots.ts'
+import { filePage, nextSlotStart, privateFrame, slotAt } from './memslots.ts'
 import type { Privacy } from './privacy.ts'
 
 /**
@@ -12,17 +12,17 @@ export const populated: Privacy = {
   preparedByFallocate: true,
   setAttribute: () => false,
 
-  isPrivate(host, vm, gfn) {
+  isPrivate(_host, vm, gfn) {
     const slot = slotAt(vm, gfn)
-    return slot !== undefined && privateFrame(host.state, slot, gfn) >= 0
+    return slot !== undefined && privateFrame(slot, gfn) >= 0
   },
 
-  runEnd(host, vm, gfn, end) {
+  runEnd(_host, vm, gfn, end) {
     const slot = slotAt(vm, gfn)
     if (slot === undefined) return nextSlotStart(vm, gfn, end)
     const slotEnd = Math.min(end, slot.firstGfn + slot.pages)
-    const memfile = memfileOf(host.state, slot)
-    if (memfile === undefined) return slotEnd
+    const memfile = slot.file
+    if (memfile === null) return slotEnd
     const first = filePage(slot, gfn)
     const last = first + slotEnd - gfn
     const present = translation.isPresent(pageMap.get(memfile.backing, first))
@@ -43,8 +43,8 @@ export const populated: Privacy = {
         continue
       }
       const pieceEnd = Math.min(end, slot.firstGfn + slot.pages)
-      const memfile = memfileOf(host.state, slot)
-      if (memfile === undefined) {
+      const memfile = slot.file
+      if (memfile === null) {
         if (toPrivate) return negative('EINVAL')
       } else {
         const first = filePage(slot, at)

@@ -27,10 +27,10 @@ export function createHost(
 export function rebootHost(old: Host, seq: number, changes: Changes): Host {
   const { name, frames, seed, vms, memfiles } = old.state
   for (const [id, vm] of vms) {
-    changes.vms.add(id)
+    changes.vm(id)
     for (const slot of vm.slots) changes.memslots.add(`${id}/${slot.slot}`)
   }
-  for (const id of memfiles.keys()) changes.memfiles.add(id)
+  for (const id of memfiles.keys()) changes.memfile(id)
   return Host.create(old.backend, { name, frames, seed, seq }, changes)
 }
 

@@ -69,7 +69,7 @@ const memfileRow = (found: Found<MemfileState>): MemfileRow | null =>
         id: found.value.id,
         name: found.value.name,
         host: found.host.state.name,
-        vm: found.value.vm,
+        vm: found.value.vm?.id ?? null,
         state: found.value.state,
         pages: found.value.pages,
         allocatedPages: found.value.allocated,

@@ -1,7 +1,7 @@
 import type { Mapping } from '../hw/contract.ts'
 import * as pageMap from '../hw/shared/page-map.ts'
 import { privateFrame, sharedFrame, slotAt } from './memslots.ts'
-import type { HostState, VmState } from './state.ts'
+import type { VmState } from './state.ts'
 
 /**
  * The second-stage table of a VM as KVM built it: per guest frame whether it is mapped, of which kind and size. The
@@ -16,13 +16,13 @@ const encode = (isPrivate: boolean, span: number): number =>
   PRESENT | (isPrivate ? PRIVATE : 0) | (SPANS.indexOf(span as 1 | 512 | 262144) << SPAN_SHIFT)
 
 /** The mapping of `gfn`, or undefined when it is not present. */
-export function translate(host: HostState, vm: VmState, gfn: number): Mapping | undefined {
+export function translate(vm: VmState, gfn: number): Mapping | undefined {
   const value = pageMap.get(vm.stage2, gfn)
   if (value === 0) return undefined
   const slot = slotAt(vm, gfn)
   if (slot === undefined) return undefined
   const isPrivate = (value & PRIVATE) !== 0
-  const frame = isPrivate ? privateFrame(host, slot, gfn) : sharedFrame(vm, slot, gfn)
+  const frame = isPrivate ? privateFrame(slot, gfn) : sharedFrame(vm, slot, gfn)
   return frame < 0 ? undefined : { frame, span: SPANS[value >>> SPAN_SHIFT] ?? 1, private: isPrivate }
 }
 

@@ -67,6 +67,8 @@ export type MemslotState = {
   readonly firstGfn: number
   readonly pages: number
   readonly memfile: string | null
+  /** The memfile itself; null when the slot has none or it has been closed. */
+  file: MemfileState | null
   readonly memfileFirstPage: number
   /** First host user frame of the shared part; null when nothing is mapped there. */
   readonly hva: number | null
@@ -83,7 +85,10 @@ export type MemfileState = {
   readonly pages: number
   /** Pages in a folio: 1, 512 or 262144. */
   readonly span: number
-  vm: string | null
+  /** Stays on its host; an unplaced one moves to that of the VM it is bound to. */
+  readonly placed: boolean
+  /** The VM it is bound to. */
+  vm: VmState | null
   state: 'unbound' | 'bound' | 'released'
   /** File page → translation to a host frame; absent means a hole. */
   readonly backing: PageMap

@@ -39,17 +39,17 @@ export function createVm(host: HostContext, id: string, command: CommandOf<'vm.c
     pins: new Map(),
   }
   host.state.vms.set(id, vm)
-  host.changes.vms.add(id)
+  host.changes.vm(id)
   return accept(vm)
 }
 
 /** Tears a guest down: pins, slots, private pages by the technology's rules, then the guest itself. */
 export function deleteVm(host: HostContext, vm: VmState): void {
   for (const pin of [...vm.pins.values()]) unpin(host, vm, pin)
-  for (const memfile of host.state.memfiles.values()) if (memfile.vm === vm.id) releaseMemfile(host, memfile)
+  for (const memfile of host.state.memfiles.values()) if (memfile.vm === vm) releaseMemfile(host, memfile)
   for (const slot of [...vm.slots]) deleteSlot(host, vm, slot)
   unmapUser(host, vm, 0, LAST_HVA)
   host.hardware.destroyVm(vm.id)
   host.state.vms.delete(vm.id)
-  host.changes.vms.add(vm.id)
+  host.changes.vm(vm.id)
 }
