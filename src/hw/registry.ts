@@ -1,9 +1,10 @@
 import type { Backend, Measurer } from './contract.ts'
+import { backend as sevSnp } from './sev-snp/index.ts'
 import { backend as swProtected } from './sw-protected/index.ts'
 
 /** Every technology gmemd emulates: a new one is a folder beside this file and a line here. */
 export const backends: ReadonlyMap<string, Backend> = new Map(
-  [swProtected].map((backend) => [backend.technology, backend]),
+  [sevSnp, swProtected].map((backend) => [backend.technology, backend]),
 )
 
 /** What can be measured without a VM. */
