@@ -1,3 +1,4 @@
+import { measurers as amdMeasurers } from './amd/measurers.ts'
 import type { Backend, Measurer } from './contract.ts'
 import { backend as sevSnp } from './sev-snp/index.ts'
 import { backend as swProtected } from './sw-protected/index.ts'
@@ -8,4 +9,6 @@ export const backends: ReadonlyMap<string, Backend> = new Map(
 )
 
 /** What can be measured without a VM. */
-export const measurers: ReadonlyMap<string, Measurer> = new Map()
+export const measurers: ReadonlyMap<string, Measurer> = new Map(
+  amdMeasurers.map((measurer) => [measurer.technology, measurer]),
+)
