@@ -12,13 +12,16 @@ export type FieldError = {
 export class RefusalError extends Error {
   readonly refusal: Refusal
   readonly part: FieldError['in']
+  /** What a request had changed, durably, before it was refused; undefined when it had changed nothing. */
+  readonly progress: Readonly<Record<string, unknown>> | undefined
 
   /** `part` is where the refusal's pointer points: the body unless a path or query value was parsed. */
-  constructor(refusal: Refusal, part: FieldError['in'] = 'body') {
+  constructor(refusal: Refusal, part: FieldError['in'] = 'body', progress?: Readonly<Record<string, unknown>>) {
     super(refusal.detail)
     this.name = 'RefusalError'
     this.refusal = refusal
     this.part = part
+    this.progress = progress
   }
 }
 

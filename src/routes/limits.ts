@@ -33,6 +33,10 @@ export const IDEMPOTENCY_KEY_CHARACTERS = 128
 
 /** Entries in one batch (400). */
 export const BATCH_ENTRIES = 1000
+/** Bytes that one guest or host access moves (400). */
+export const ACCESS_BYTES = 64 * KIB
+/** Guest memory that one launch update measures (400). */
+export const LAUNCH_UPDATE_BYTES = 64 * MIB
 /** Items in one page of a list, unless the client asks for fewer or more. */
 export const PAGE_ITEMS_DEFAULT = 100
 /** Items in one page of a list (400). */

@@ -20,6 +20,7 @@ export type ProblemDocument = {
   readonly currentState?: string
   readonly allowedStates?: readonly string[]
   readonly errors?: readonly FieldError[]
+  readonly progress?: Readonly<Record<string, unknown>>
 }
 
 export type Problem = { readonly document: ProblemDocument; readonly headers: Readonly<Record<string, string>> }
@@ -72,7 +73,7 @@ export function problemOf(error: unknown, requestId: string): Problem {
   return serviceProblem(error instanceof ServiceError ? error : serviceErrorOf(error), requestId)
 }
 
-function refusalProblem({ refusal, part }: RefusalError, requestId: string): Problem {
+function refusalProblem({ refusal, part, progress }: RefusalError, requestId: string): Problem {
   const { status, title } = REFUSAL_KINDS[refusal.kind]
   const { code, detail, errno, hardware, currentState, allowedStates, pointer } = refusal
   const document: ProblemDocument = {
@@ -87,6 +88,7 @@ function refusalProblem({ refusal, part }: RefusalError, requestId: string): Pro
     ...(currentState === undefined ? {} : { currentState }),
     ...(allowedStates === undefined ? {} : { allowedStates }),
     ...(pointer === undefined ? {} : { errors: [{ in: part, pointer, detail }] }),
+    ...(progress === undefined ? {} : { progress }),
   }
   return { document, headers: {} }
 }

@@ -33,6 +33,15 @@ export const ProblemSchema = Type.Object(
         { maxItems: PROBLEM_ERRORS, description: 'Every field at fault.' },
       ),
     ),
+    progress: Type.Optional(
+      Type.Object(
+        { seq: Type.Integer() },
+        {
+          description: 'What the request had changed before it was refused. It stays: `seq` made it durable.',
+          additionalProperties: true,
+        },
+      ),
+    ),
   },
   {
     $id: 'Problem',

@@ -1,0 +1,38 @@
+import Type from 'typebox'
+import { AddressOutput } from './address.ts'
+import { closed, nullable } from './output.ts'
+
+/** A fault as the architecture names it. */
+export const Fault = closed(
+  {
+    name: Type.String({ examples: ['#VC'] }),
+    code: Type.Integer(),
+    errorCode: Type.Optional(Type.String()),
+    detail: Type.String(),
+  },
+  { description: 'A fault as the architecture names it.' },
+)
+
+/** What the hardware or KVM answered. */
+export const Status = closed(
+  { name: Type.String({ examples: ['SUCCESS'] }), code: Type.Integer() },
+  { description: 'What was answered: data, never an HTTP error.' },
+)
+
+/** What KVM hands to the VMM when it cannot go on alone. */
+export const Exit = closed(
+  {
+    id: nullable(Type.String({ description: 'Set when the exit waits for the client, as VMM.' })),
+    vcpu: Type.Integer(),
+    reason: Type.Enum(['KVM_EXIT_MEMORY_FAULT', 'KVM_EXIT_HYPERCALL', 'KVM_EXIT_MMIO', 'KVM_EXIT_INTERNAL_ERROR']),
+    gpa: AddressOutput,
+    length: Type.Integer(),
+    private: Type.Boolean(),
+    errno: Type.Optional(Type.String()),
+    hypercall: Type.Optional(closed({ nr: Type.Integer(), args: Type.Array(Type.String()) })),
+    fault: Type.Optional(Fault),
+    detail: Type.Optional(Type.String()),
+    ret: Type.Optional(Type.Integer({ description: "The VMM's answer: 0 or a negative errno." })),
+  },
+  { description: 'What KVM hands to the VMM when it cannot go on alone.' },
+)
