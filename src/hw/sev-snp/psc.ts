@@ -41,25 +41,24 @@ const UNSMASH_HINT = 4
 
 /** What the guest writes into the GHCB: 4K entries, 2M entries, and 1G as 512 entries of 2M. */
 export function beginRequest(entries: readonly RequestEntry[]): PscRequest {
-  const hardware: PscEntry[] = []
-  for (const { gfn, pages, span, operation } of entries)
-    hardware.push({
-      gfn,
-      pages: span > BLOCK ? pages * (span / BLOCK) : pages,
-      large: span >= BLOCK,
-      operation: OPERATION[operation],
-      curPage: 0,
-    })
-  return startRequest(hardware)
+  const [first] = entries
+  return startRequest(entries.length === 1 && first !== undefined ? [hardwareEntry(first)] : entries.map(hardwareEntry))
 }
 
+const hardwareEntry = ({ gfn, pages, span, operation }: RequestEntry): PscEntry => ({
+  gfn,
+  pages: span > BLOCK ? pages * (span / BLOCK) : pages,
+  large: span >= BLOCK,
+  operation: OPERATION[operation],
+  curPage: 0,
+})
+
 export function startRequest(entries: readonly PscEntry[]): PscRequest {
-  const statuses: (Status | undefined)[] = []
   const tooMany = entries.length > MAX_PSC_ENTRIES
-  for (let index = 0; index < entries.length; index++) statuses.push(tooMany ? PSC.INVALID_HDR : undefined)
+  const untouched = tooMany ? PSC.INVALID_HDR : undefined
   return {
     kind: 'psc',
-    statuses,
+    statuses: entries.length === 1 ? [untouched] : entries.map(() => untouched),
     completed: 0,
     entries,
     entry: 0,

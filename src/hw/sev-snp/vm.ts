@@ -4,7 +4,7 @@ import { addressOf } from '../shared/address-schema.ts'
 import { flushAsids, nextAsid } from './asids.ts'
 import { type Config, DEFAULT_POLICY } from './config.ts'
 import { type Host, vmOf } from './data.ts'
-import { activate, contextAt, decommission, gctxCreate, judgePolicy, launchStart, POLICY } from './firmware-guest.ts'
+import { activate, decommission, gctxCreate, judgePolicy, launchStart, POLICY } from './firmware-guest.ts'
 import { pageReclaim } from './firmware-pages.ts'
 import { judgeUpdate, updateEntry } from './instructions-host.ts'
 import { entryOf, rawState } from './rmp.ts'
@@ -65,7 +65,7 @@ function must(code: number): void {
 }
 
 export function vmState(host: Host, vm: string): 'launching' | 'running' {
-  return contextAt(host, vmOf(host, vm).context)?.state === 'RUNNING' ? 'running' : 'launching'
+  return host.data.contexts.get(vmOf(host, vm).context)?.state === 'RUNNING' ? 'running' : 'launching'
 }
 
 /** VMSAs and the context page go back to the host; the ASID waits for KVM's next flush (amd-sev-snp.md h 7). */
