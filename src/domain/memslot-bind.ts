@@ -1,7 +1,7 @@
 import * as pageMap from '../hw/shared/page-map.ts'
 import * as translation from '../hw/shared/translation.ts'
 import { type HostContext, refuseFromHardware } from './context.ts'
-import { insertSlot, removeSlot } from './memslots.ts'
+import { insertSlot, meetsSlot, removeSlot } from './memslots.ts'
 import { accept, kernelRefusal, type Result } from './refusal.ts'
 import * as stage2 from './stage2.ts'
 import type { MemfileState, MemslotState, VmState } from './state.ts'
@@ -85,7 +85,7 @@ function changeSlot(host: HostContext, vm: VmState, old: MemslotState, request: 
   if (hvaOf(request, old) !== old.hva) return einval('hva-changed', 'A slot keeps its shared memory.', '/shared/hva')
   const firstGfn = Number(request.gpa / 4096n)
   if (firstGfn === old.firstGfn && request.dirtyLog === old.dirtyLog) return accept({ kind: 'unchanged', slot: old })
-  if (overlaps(vm, firstGfn, old.pages, old)) return overlapRefusal()
+  if (meetsSlot(vm, firstGfn, old.pages, old)) return overlapRefusal()
   if (request.gpa + request.size > GPA_LIMIT) return beyondLimit()
   const slot = { ...old, firstGfn, dirtyLog: request.dirtyLog, revision: host.seq }
   removeSlot(vm, old)
@@ -105,10 +105,14 @@ function hvaOf(request: SlotRequest, old: MemslotState): number | null {
 function createSlot(host: HostContext, vm: VmState, request: SlotRequest): Result<SlotChange> {
   const firstGfn = Number(request.gpa / 4096n)
   const pages = Number(request.size / 4096n)
-  if (overlaps(vm, firstGfn, pages)) return overlapRefusal()
+  if (meetsSlot(vm, firstGfn, pages)) return overlapRefusal()
   const memfile = memfileFor(host, vm, request, pages)
   if (!memfile.ok) return memfile
   if (request.gpa + request.size > GPA_LIMIT) return beyondLimit()
+  const hva = chooseHva(vm, request, firstGfn)
+  if (hva !== null && hva + pages > Number(USER_LIMIT / 4096n)) {
+    return kernelRefusal('ENOMEM', 'out-of-memory', 'The address space of the VMM is used up.', '/shared')
+  }
   const slot: MemslotState = {
     slot: request.slot,
     firstGfn,
@@ -116,7 +120,7 @@ function createSlot(host: HostContext, vm: VmState, request: SlotRequest): Resul
     memfile: memfile.value?.id ?? null,
     file: memfile.value ?? null,
     memfileFirstPage: Number(request.memfileOffset / 4096n),
-    hva: chooseHva(vm, request, firstGfn, pages),
+    hva,
     ownsHva: request.hva === 'auto',
     readOnly: request.readOnly,
     dirtyLog: request.dirtyLog,
@@ -132,14 +136,9 @@ function createSlot(host: HostContext, vm: VmState, request: SlotRequest): Resul
       return given
     }
   }
+  if (hva !== null && slot.ownsHva) vm.nextHva = hva + pages
   markSlot(host, vm, slot)
   return accept({ kind: 'created', slot })
-}
-
-function overlaps(vm: VmState, firstGfn: number, pages: number, except?: MemslotState): boolean {
-  return vm.slots.some(
-    (slot) => slot !== except && slot.firstGfn < firstGfn + pages && firstGfn < slot.firstGfn + slot.pages,
-  )
 }
 
 const overlapRefusal = () =>
@@ -174,12 +173,10 @@ function memfileFor(
 }
 
 /** Memory of the slot's own lies congruent to its gpa modulo 1 GiB, so that block sizes are never lost to it (d.2). */
-function chooseHva(vm: VmState, request: SlotRequest, firstGfn: number, pages: number): number | null {
+function chooseHva(vm: VmState, request: SlotRequest, firstGfn: number): number | null {
   if (request.hva === 'none') return null
   if (request.hva !== 'auto') return Number(request.hva / 4096n)
-  const start = Math.ceil(vm.nextHva / GIB_PAGES) * GIB_PAGES + (firstGfn % GIB_PAGES)
-  vm.nextHva = start + pages
-  return start
+  return Math.ceil(vm.nextHva / GIB_PAGES) * GIB_PAGES + (firstGfn % GIB_PAGES)
 }
 
 function bindRange(memfile: MemfileState, slot: MemslotState): void {
@@ -207,10 +204,28 @@ function assignPopulated(
     const frame = translation.target(page, pageMap.get(memfile.backing, page))
     const gfn = slot.firstGfn + page - slot.memfileFirstPage
     const verdict = host.hardware.assign(vm.id, gfn, frame, runEnd - page, memfile.span)
-    if (!verdict.ok) return refuseFromHardware(verdict.refusal)
+    if (!verdict.ok) {
+      releasePopulated(host, vm, memfile, slot, page)
+      return refuseFromHardware(verdict.refusal)
+    }
     page = pageMap.nextNonZero(memfile.backing, runEnd, end)
   }
   return undefined
+}
+
+/** Takes back what {@link assignPopulated} gave of file pages up to `end`. */
+function releasePopulated(
+  host: HostContext,
+  vm: VmState,
+  memfile: MemfileState,
+  slot: MemslotState,
+  end: number,
+): void {
+  pageMap.forEachRun(memfile.backing, slot.memfileFirstPage, end, (first, last, value) => {
+    if (!translation.isPresent(value)) return
+    const gfn = slot.firstGfn + first - slot.memfileFirstPage
+    host.hardware.release(vm.id, gfn, translation.target(first, value), last - first)
+  })
 }
 
 /** Deletes a slot: its binding is freed page by page, the memfile keeps its contents (c.4). */

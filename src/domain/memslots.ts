@@ -17,14 +17,33 @@ export function slotAt(vm: VmState, gfn: number): MemslotState | undefined {
   return undefined
 }
 
+/** Index of the first slot that ends beyond `gfn`: the one that holds it, or the next one. */
+function indexFrom(vm: VmState, gfn: number): number {
+  const slots = vm.slots
+  let low = 0
+  let high = slots.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    const slot = slots[middle] as MemslotState
+    if (slot.firstGfn + slot.pages > gfn) high = middle
+    else low = middle + 1
+  }
+  return low
+}
+
 /** The first guest frame at or after `gfn` that a memslot holds, or `end`. */
 export function nextSlotStart(vm: VmState, gfn: number, end: number): number {
-  for (const slot of vm.slots) {
-    if (slot.firstGfn >= end) break
-    if (slot.firstGfn >= gfn) return slot.firstGfn
-    if (slot.firstGfn + slot.pages > gfn) return gfn
+  const slot = vm.slots[indexFrom(vm, gfn)]
+  return slot === undefined || slot.firstGfn >= end ? end : Math.max(gfn, slot.firstGfn)
+}
+
+/** Whether a slot other than `except` holds any of `pages` guest frames from `firstGfn`. */
+export function meetsSlot(vm: VmState, firstGfn: number, pages: number, except?: MemslotState): boolean {
+  for (let index = indexFrom(vm, firstGfn); ; index++) {
+    const slot = vm.slots[index]
+    if (slot === undefined || slot.firstGfn >= firstGfn + pages) return false
+    if (slot !== except) return true
   }
-  return end
 }
 
 /** The page of the slot's memfile behind guest frame `gfn`. */
@@ -52,10 +71,9 @@ export function sharedFrame(vm: VmState, slot: MemslotState, gfn: number): numbe
 
 /** Puts a slot where its first guest frame belongs. */
 export function insertSlot(vm: VmState, slot: MemslotState): void {
-  const at = vm.slots.findIndex((other) => other.firstGfn > slot.firstGfn)
-  vm.slots.splice(at === -1 ? vm.slots.length : at, 0, slot)
+  vm.slots.splice(indexFrom(vm, slot.firstGfn), 0, slot)
 }
 
 export function removeSlot(vm: VmState, slot: MemslotState): void {
-  vm.slots.splice(vm.slots.indexOf(slot), 1)
+  vm.slots.splice(indexFrom(vm, slot.firstGfn), 1)
 }

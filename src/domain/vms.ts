@@ -9,8 +9,8 @@ import { accept, type Result } from './refusal.ts'
 import type { VmState } from './state.ts'
 import { unmapUser } from './userspace.ts'
 
-/** Where the VMM maps memory it is not told to put elsewhere: user frame of 0x7f00_0000_0000. */
-const FIRST_HVA = 0x7f0000000
+/** Where the VMM maps memory it is not told to put elsewhere: user frame of 0x1000_0000_0000, with 112 TiB to follow. */
+const FIRST_HVA = 0x100000000
 const LAST_HVA = 2 ** 40
 
 /** KVM_CREATE_VM and the technology's own start of a guest. */
