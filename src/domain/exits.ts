@@ -1,14 +1,22 @@
 import type { HostContext } from './context.ts'
-import { slotAt } from './memslots.ts'
+import { filePage, slotAt } from './memslots.ts'
 import { privacyOf } from './privacy-models.ts'
-import type { Exit, GuestOperation, VmState } from './state.ts'
+import type { Exit, GuestOperation, MemslotState, VmState } from './state.ts'
 
 /** What a guest operation came to: a reply, or an exit it cannot pass until somebody has acted. */
 export type Stop = { readonly exit: Exit; readonly operation: GuestOperation }
 
 /** An exit that happened while a command was served. `id` when it waits; `ret` the VMM's answer, where it has answered. */
 export type ExitRecord = { readonly exit: Exit; readonly id: string | null; readonly ret: number | null }
-export type ExitLog = ExitRecord[]
+export type ExitLog = { records: ExitRecord[] }
+
+/** A log that most requests never write to more than once: its array has no room to spare. */
+export const openLog = (): ExitLog => ({ records: [] })
+
+export function logExit(log: ExitLog, record: ExitRecord): void {
+  if (log.records.length === 0) log.records = [record]
+  else log.records.push(record)
+}
 
 /** An exit as clients see it. */
 export function presentExit({ exit, id, ret }: ExitRecord): Record<string, unknown> {
@@ -46,13 +54,18 @@ export function convertForFault(host: HostContext, vm: VmState, exit: Exit, log:
   const privacy = privacyOf(vm)
   if (privacy.isPrivate(host, vm, exit.firstGfn) === exit.private) return false
   const slot = slotAt(vm, exit.firstGfn)
-  const memfile = slot?.file ?? undefined
-  const span = memfile?.span ?? 1
-  const inFolio =
-    memfile === undefined || slot === undefined ? 0 : (exit.firstGfn - slot.firstGfn + slot.memfileFirstPage) % span
-  const ret = privacy.convert(host, vm, exit.firstGfn - inFolio, span, exit.private)
-  log.push({ exit, id: null, ret })
+  const { first, end } = folioInSlot(slot, exit.firstGfn)
+  const ret = privacy.convert(host, vm, first, end - first, exit.private)
+  logExit(log, { exit, id: null, ret })
   return ret === 0
+}
+
+/** The guest frames around `gfn` that the slot shows of one folio of its memfile. */
+function folioInSlot(slot: MemslotState | undefined, gfn: number): { first: number; end: number } {
+  if (slot === undefined || slot.file === null) return { first: gfn, end: gfn + 1 }
+  const { span } = slot.file
+  const folio = gfn - (filePage(slot, gfn) % span)
+  return { first: Math.max(folio, slot.firstGfn), end: Math.min(folio + span, slot.firstGfn + slot.pages) }
 }
 
 /** Puts a vCPU out of the guest until the client, as VMM, resumes the exit. */

@@ -3,7 +3,7 @@ import type { HostContext } from './context.ts'
 import { filePage, privateFrame, slotAt } from './memslots.ts'
 import { privacyOf } from './privacy-models.ts'
 import * as stage2 from './stage2.ts'
-import type { Exit, MemslotState, VmState } from './state.ts'
+import type { Exit, MemfileState, MemslotState, VmState } from './state.ts'
 import { touch } from './userspace.ts'
 
 /** A guest access that missed, as KVM gets to see it. `private` is the access's own kind. */
@@ -37,23 +37,30 @@ function mapPrivate(host: HostContext, vm: VmState, slot: MemslotState, fault: G
   const folio = page - (page % memfile.span)
   const errno = populate(host, memfile, folio, folio + memfile.span)
   if (errno !== undefined) return memoryFault(fault, true, errno)
-  const frame = privateFrame(slot, fault.gfn)
-  const span = memfile.span
-  const inFolio = page - folio
-  const firstGfn = fault.gfn - inFolio
-  const whole = span > 1 && firstGfn % span === 0 && insideSlot(slot, firstGfn, span)
-  const verdict = whole
-    ? host.hardware.assign(vm.id, firstGfn, frame - inFolio, span, span)
-    : host.hardware.assign(vm.id, fault.gfn, frame, 1, 1)
+  const block = largestBlock(slot, memfile, fault.gfn)
+  const firstGfn = fault.gfn - (fault.gfn % block)
+  const frame = privateFrame(slot, firstGfn)
+  const verdict = host.hardware.assign(vm.id, firstGfn, frame, block, block)
   if (!verdict.ok) return memoryFault(fault, true, verdict.refusal.errno)
-  stage2.install(vm, fault.gfn, whole ? mappingSpan(host, vm, fault.gfn, frame, span) : 1, true)
-  host.changes.pagesOf(vm.id, whole ? firstGfn : fault.gfn, whole ? firstGfn + span : fault.gfn + 1)
+  stage2.install(vm, fault.gfn, mappingSpan(host, vm, fault.gfn, frame, block), true)
+  host.changes.pagesOf(vm.id, firstGfn, firstGfn + block)
   return undefined
 }
 
-/** The largest block that folio, hardware and attributes allow: a block in which attributes differ is never mapped whole (d.2, d.3). */
-function mappingSpan(host: HostContext, vm: VmState, gfn: number, frame: number, folioSpan: number): number {
-  let span = Math.min(folioSpan, host.hardware.mappingSpan(frame))
+/** The largest block that folio and slot allow: wholly inside the slot, and gpa, file offset and hva congruent (d.2). */
+function largestBlock(slot: MemslotState, memfile: MemfileState, gfn: number): number {
+  for (let span = memfile.span; span > 1; span /= 512) {
+    const first = gfn - (gfn % span)
+    const inside = first >= slot.firstGfn && first + span <= slot.firstGfn + slot.pages
+    const inFolio = (slot.memfileFirstPage - slot.firstGfn) % span === 0
+    if (inside && inFolio && (slot.hva === null || (slot.hva - slot.firstGfn) % span === 0)) return span
+  }
+  return 1
+}
+
+/** What of it hardware and attributes allow: a block in which attributes differ is never mapped whole (d.2, d.3). */
+function mappingSpan(host: HostContext, vm: VmState, gfn: number, frame: number, block: number): number {
+  let span = Math.min(block, host.hardware.mappingSpan(frame + (gfn % block)))
   while (span > 1) {
     const start = gfn - (gfn % span)
     if (privacyOf(vm).runEnd(host, vm, start, start + span) === start + span) return span
@@ -61,9 +68,6 @@ function mappingSpan(host: HostContext, vm: VmState, gfn: number, frame: number,
   }
   return 1
 }
-
-const insideSlot = (slot: MemslotState, first: number, pages: number): boolean =>
-  first >= slot.firstGfn && first + pages <= slot.firstGfn + slot.pages
 
 function mapShared(host: HostContext, vm: VmState, slot: MemslotState, fault: GuestFault): Exit | undefined {
   if (fault.write && slot.readOnly) return mmio(fault)
