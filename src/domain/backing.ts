@@ -12,6 +12,9 @@ import type { Binding, MemfileState, VmState } from './state.ts'
  * kvm-guest-memory.md a.1 and d.4. Ranges are pages of the file, already checked to lie inside it and on folio borders.
  */
 
+/** Pages a memfile can hold memory for; a file may be larger, but nothing can be populated beyond this. */
+export const MAX_FILE_PAGES = 2 ** 40
+
 /** Fills every hole of [first, end). Returns undefined, or the errno at which it stopped; what was filled stays (c.3). */
 export function populate(host: HostContext, memfile: MemfileState, first: number, end: number): Errno | undefined {
   if (end - first === 1) {
@@ -30,12 +33,14 @@ export function populate(host: HostContext, memfile: MemfileState, first: number
 }
 
 function fillPage(host: HostContext, memfile: MemfileState, page: number): Errno | undefined {
+  if (page >= MAX_FILE_PAGES) return 'ENOMEM'
   const frame = framePool.allocateOne(host.state.pool)
   return frame < 0 ? 'ENOMEM' : attach(host, memfile, page, frame, 1)
 }
 
 function fillHole(host: HostContext, memfile: MemfileState, first: number, end: number): Errno | undefined {
   if (end - first === 1) return fillPage(host, memfile, first)
+  if (end > MAX_FILE_PAGES) return 'ENOMEM'
   const pool = host.state.pool
   const alignment = memfile.span as framePool.FrameAlignment
   const wanted = end - first
@@ -84,10 +89,13 @@ function attach(
   return notifyPopulated(host, memfile, page, frame, count)
 }
 
-/** The kernel clears every page it hands out. False when that write killed the host. */
+/** The kernel clears every page it hands out: a host access may have written to it while free. False when that killed the host. */
 export function clearByKernel(host: HostContext, frame: number, count: number): boolean {
   const guarded = host.hardware.firstGuarded(frame, count)
-  if (guarded < 0) return true
+  if (guarded < 0) {
+    host.memory.clear(frame, count)
+    return true
+  }
   const check = host.hardware.checkHost(guarded, 'write', 'kernel')
   crashOn(host, guarded, 'fault' in check ? check.fault : undefined)
   return false

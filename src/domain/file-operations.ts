@@ -1,11 +1,9 @@
-import { populate, punch } from './backing.ts'
+import { MAX_FILE_PAGES, populate, punch } from './backing.ts'
 import type { HostContext } from './context.ts'
 import { accept, kernelRefusal, type Refusal, type Result } from './refusal.ts'
 import type { MemfileState } from './state.ts'
 
 const S64_MAX = 2n ** 63n - 1n
-/** Pages a memfile can hold memory for; a file may be larger, but nothing can be populated beyond this. */
-export const MAX_FILE_PAGES = 2 ** 40
 
 export type ByteRange = { readonly offset: bigint; readonly length: bigint }
 /** `partial`: what stopped a request that had already changed something; the change stays. */

@@ -1,7 +1,6 @@
 import * as pageMap from '../hw/shared/page-map.ts'
-import { punch } from './backing.ts'
+import { MAX_FILE_PAGES, punch } from './backing.ts'
 import type { HostContext } from './context.ts'
-import { MAX_FILE_PAGES } from './file-operations.ts'
 import { accept, conflict, kernelRefusal, type Result } from './refusal.ts'
 import type { Consumer, MemfileState, NotifierFlags, VmState } from './state.ts'
 

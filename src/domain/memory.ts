@@ -56,7 +56,9 @@ export class PhysicalMemory implements Machine {
   }
 
   allocateFrame(): number {
-    return framePool.allocateOne(this.#state.pool)
+    const frame = framePool.allocateOne(this.#state.pool)
+    if (frame >= 0) this.contents.delete(frame)
+    return frame
   }
 
   freeFrame(frame: number): void {
