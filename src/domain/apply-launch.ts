@@ -33,7 +33,8 @@ export function launchUpdateCommand(host: HostContext, vm: VmState, command: Com
       next: went < pages ? { gpa: addressOf(gfn + went), length: (pages - went) * 4096 } : null,
       ...(stopped === undefined ? {} : { stopped }),
     }
-    return acceptedFrames(value, vm, gfn, gfn + pages)
+    const applied = acceptedFrames(value, vm, gfn, gfn + pages)
+    return went === 0 && stopped !== undefined ? { ...applied, partial: stopped } : applied
   })
 }
 

@@ -79,10 +79,20 @@ export class Host implements HostContext {
       if (!crashed.ok) return refused(crashed.refusal)
     }
     this.seq = seq
-    const applied = applyCommand(this, command)
-    if (!applied.accepted) return applied
+    const applied = this.#keepIfCrashed(applyCommand(this, command), command)
+    if (!applied.accepted) {
+      this.memory.events = []
+      return applied
+    }
     this.state.revision = seq
     return this.#finish(applied)
+  }
+
+  /** A command that killed the host has happened, whatever it would have been answered otherwise. */
+  #keepIfCrashed(applied: Applied, command: HostCommand): Applied {
+    if (applied.accepted || this.memory.crashReason === undefined) return applied
+    const vm = 'vm' in command ? command.vm : null
+    return { accepted: true, value: {}, vm, firstGfn: null, endGfn: null, partial: applied.refusal }
   }
 
   /** Adds what the host did by itself, and what became of it. */

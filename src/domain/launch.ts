@@ -9,8 +9,11 @@ import type { MemslotState, VmState } from './state.ts'
 
 type Options = Readonly<Record<string, unknown>>
 
-/** `pages` went in before `stopped`, if anything stopped it. */
+/** `pages` went in before `stopped`, if anything stopped it; none may have, where memory was taken before the first was refused. */
 export type Populated = { readonly pages: number; readonly stopped?: Refusal }
+
+/** Why a page did not go in. `changed`: its memory was taken for it by then, which the memfile's consumers were told of. */
+type PageFailure = { readonly refusal: Refusal; readonly changed: boolean }
 
 /**
  * Measured population of [gfn, gfn + pages): the common helper of kvm-guest-memory.md c.7 and the technology's page
@@ -34,7 +37,7 @@ export function populateMeasured(
     const slot = slotAt(vm, gfn + done)
     if (slot === undefined) return stopped(done, missing(host, gfn + done))
     const failure = populatePage(host, vm, slot, gfn + done, () => bytesOf(needs.value, source(done, slot)), options)
-    if (failure !== undefined) return stopped(done, failure)
+    if (failure !== undefined) return stopped(done, failure.refusal, failure.changed)
   }
   return accept({ pages })
 }
@@ -42,8 +45,8 @@ export function populateMeasured(
 const bytesOf = (needs: 'bytes' | 'none', bytes: Uint8Array | undefined): Uint8Array | undefined =>
   needs === 'none' ? undefined : (bytes ?? new Uint8Array(PAGE_BYTES))
 
-const stopped = (done: number, failure: Refusal): Result<Populated> =>
-  done === 0 ? refuse(failure) : accept({ pages: done, stopped: failure })
+const stopped = (done: number, failure: Refusal, changed = false): Result<Populated> =>
+  done === 0 && !changed ? refuse(failure) : accept({ pages: done, stopped: failure })
 
 const missing = (host: HostContext, gfn: number): Refusal => ({
   kind: 'kernel',
@@ -59,26 +62,33 @@ function populatePage(
   gfn: number,
   source: () => Uint8Array | undefined,
   options: Options,
-): Refusal | undefined {
+): PageFailure | undefined {
   const memfile = slot.file
-  if (memfile === null) return missing(host, gfn)
+  if (memfile === null) return { refusal: missing(host, gfn), changed: false }
   const privacy = privacyOf(vm)
   if (!privacy.preparedByFallocate && !privacy.isPrivate(host, vm, gfn)) {
     const detail = `Guest frame 0x${gfn.toString(16)} does not have the private attribute.`
-    return { kind: 'kernel', code: 'launch-page-refused', errno: host.backend.properties.populateErrno, detail }
+    const errno = host.backend.properties.populateErrno
+    return { refusal: { kind: 'kernel', code: 'launch-page-refused', errno, detail }, changed: false }
   }
   const page = filePage(slot, gfn)
   const fresh = pageMap.get(memfile.backing, page) === 0
   const folio = page - (page % memfile.span)
+  const held = memfile.allocated
   const errno = populate(host, memfile, folio, folio + memfile.span)
-  if (errno !== undefined)
-    return { kind: 'kernel', code: 'out-of-memory', errno, detail: 'The host has no memory left.' }
+  if (errno !== undefined) {
+    const refusal: Refusal =
+      errno === 'ENOMEM'
+        ? { kind: 'kernel', code: 'out-of-memory', errno, detail: 'The host has no memory left.' }
+        : { kind: 'kernel', code: 'hardware-refused', errno, detail: 'The hardware did not take the page.' }
+    return { refusal, changed: memfile.allocated !== held }
+  }
   const frame = privateFrame(slot, gfn)
   const verdict = host.hardware.launchPage(vm.id, gfn, frame, source(), options)
   host.changes.pagesOf(vm.id, gfn, gfn + 1)
   if (verdict.ok) return undefined
   if (fresh && memfile.span === 1) punch(host, memfile, page, page + 1)
-  return fromHardware(verdict.refusal)
+  return { refusal: fromHardware(verdict.refusal), changed: fresh }
 }
 
 /** Source bytes in the VMM's own shared memory at the same guest addresses, as a VMM that loads into RAM first has them. */

@@ -1,5 +1,8 @@
+import * as pageMap from '../hw/shared/page-map.ts'
+import { mergeWindows } from './changes.ts'
 import type { HostContext } from './context.ts'
-import { slotAt } from './memslots.ts'
+import * as framePool from './frame-pool.ts'
+import { hvaFrame, slotAt } from './memslots.ts'
 import { accept, kernelRefusal, type Result } from './refusal.ts'
 import type { MappingState, PinState, VmState } from './state.ts'
 import { touch } from './userspace.ts'
@@ -18,13 +21,14 @@ export function pin(
 ): Result<PinState> {
   const range = checkShared(vm, firstGfn, pages)
   if (!range.ok) return range
+  if (untouchedPages(vm, firstGfn, pages) > framePool.freeFrames(host.state.pool)) return outOfMemory()
   const frames: { start: number; count: number }[] = []
   for (let gfn = firstGfn; gfn < firstGfn + pages; gfn++) {
     const slot = slotAt(vm, gfn)
     const frame = slot?.hva == null ? -1 : touch(host, vm, gfn - slot.firstGfn + slot.hva)
     if (frame < 0) {
       dropFrames(host, frames)
-      return kernelRefusal('ENOMEM', 'out-of-memory', 'The host has no memory left.')
+      return outOfMemory()
     }
     host.state.pinned.set(frame, (host.state.pinned.get(frame) ?? 0) + 1)
     const last = frames.at(-1)
@@ -35,6 +39,25 @@ export function pin(
   vm.pins.set(id, state)
   host.changes.pagesOf(vm.id, firstGfn, firstGfn + pages)
   return accept(state)
+}
+
+const outOfMemory = () => kernelRefusal('ENOMEM', 'out-of-memory', 'The host has no memory left.')
+
+/** Pages of the VMM behind a range of shared memory that have no host frame yet. Slots may show the same memory twice. */
+function untouchedPages(vm: VmState, firstGfn: number, pages: number): number {
+  const bounds: number[] = []
+  for (let gfn = firstGfn; gfn < firstGfn + pages; ) {
+    const slot = slotAt(vm, gfn)
+    if (slot === undefined || slot.hva === null) break
+    const end = Math.min(firstGfn + pages, slot.firstGfn + slot.pages)
+    bounds.push(hvaFrame(slot, slot.hva, gfn), hvaFrame(slot, slot.hva, end))
+    gfn = end
+  }
+  let untouched = 0
+  for (const { start, end } of mergeWindows(bounds)) {
+    untouched += end - start - pageMap.countNonZero(vm.userspace, start, end)
+  }
+  return untouched
 }
 
 export function unpin(host: HostContext, vm: VmState, state: PinState): void {
