@@ -128,9 +128,11 @@ export class Engine {
     command: CommandOf<'memfile.bind'>,
     options: ExecuteOptions,
   ): Promise<Result<Executed>> {
+    const leave = { type: 'memfile.leave', memfile: command.memfile } as const
+    if (from.state.crashed !== null) return this.execute(from, leave)
     const bound = this.execute(to, command, options)
     const moved = to.state.memfiles.has(command.memfile)
-    if (moved) await Promise.all([bound, this.execute(from, { type: 'memfile.leave', memfile: command.memfile })])
+    if (moved) await Promise.all([bound, this.execute(from, leave)])
     return bound
   }
 

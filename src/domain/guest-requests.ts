@@ -1,6 +1,6 @@
 import type { GuestContext, GuestRequest, RequestEntry, Status } from '../hw/contract.ts'
 import type { HostContext } from './context.ts'
-import { convertForFault, type ExitLog, type ExitRecord, hold, presentExit, waits } from './exits.ts'
+import { convertForFault, type ExitLog, type ExitRecord, hold, logExit, openLog, presentExit, waits } from './exits.ts'
 import { resolveFault } from './faults.ts'
 import { prefault } from './prefault.ts'
 import { privacyOf } from './privacy-models.ts'
@@ -16,7 +16,7 @@ export const NOT_PROCESSED: Status = { name: 'NOT_PROCESSED', code: -1 }
 export type RequestOutcome = {
   readonly completed: number
   readonly statuses: readonly (Status | undefined)[]
-  readonly exits: ExitLog
+  readonly exits: readonly ExitRecord[]
   readonly waiting?: ExitRecord
 }
 
@@ -24,13 +24,15 @@ export type RequestOutcome = {
 export function runRequest(host: HostContext, vm: VmState, vcpu: number, operation: Request): RequestOutcome {
   const guest = guestContext(vm, vcpu, 'guest')
   const request = operation.progress?.request ?? host.hardware.beginRequest(guest, operation.entries)
-  const exits: ExitLog = []
-  let waiting = serveExits(host, vm, guest, request, operation, exits)
+  const log = openLog()
+  let waiting = serveExits(host, vm, guest, request, operation, log)
   if (waiting === undefined && operation.accept) {
-    waiting = acceptEntries(host, vm, guest, operation.entries, request, exits)
+    waiting = acceptEntries(host, vm, guest, operation.entries, request, log)
   }
   const { completed, statuses } = request
-  return waiting === undefined ? { completed, statuses, exits } : { completed, statuses, exits, waiting }
+  const exits = log.records
+  // While it waits the request goes on changing, and what is shown of it must not.
+  return waiting === undefined ? { completed, statuses, exits } : { completed, statuses: [...statuses], exits, waiting }
 }
 
 export const presentRequest = ({ completed, statuses, exits, waiting }: RequestOutcome): Record<string, unknown> => ({
@@ -62,7 +64,7 @@ export function serveExits(
     }
     if (waits(vm, exit)) return hold(host, vm, { exit, operation: { ...operation, progress: { request } } })
     const ret = privacyOf(vm).convert(host, vm, asked.gfn, asked.pages, asked.private)
-    log.push({ exit, id: null, ret })
+    logExit(log, { exit, id: null, ret })
     host.hardware.completeExit(guest, request, ret)
   }
 }
