@@ -1,3 +1,4 @@
+import { StorageError } from '../domain/journal.ts'
 import { compose } from './compose.ts'
 import { EX_CONFIG, readConfig } from './config.ts'
 import { Lifecycle } from './lifecycle.ts'
@@ -13,7 +14,12 @@ if (!read.ok) {
 const { config } = read
 const logger = createLogger(config.logLevel)
 const lifecycle = new Lifecycle()
-const { app, steps } = await compose({ config, logger, lifecycle })
+const composed = await compose({ config, logger, lifecycle }).catch((error: unknown) => {
+  if (!(error instanceof StorageError)) throw error
+  process.stderr.write(`${error.message}\n`)
+  process.exit(EX_CONFIG)
+})
+const { app, steps } = composed
 superviseProcess({ app, lifecycle, logger, steps })
 try {
   const address = await listen(app, config.listen)
