@@ -109,38 +109,34 @@ export class PageRuns {
     this.#deleteAll.run(vm)
   }
 
-  /** Checks that runs are positive, disjoint and maximal, and that they are the ones `sums` speaks of. */
+  /** Checks that the runs of each VM are those its sum in `sums` speaks of, positive, disjoint and maximal. */
   verify(sums: ReadonlyMap<string, RunSum>): void {
-    const found = new Map<string, RunSum>()
-    let vm = ''
-    let sum: RunSum = { ...NO_RUNS }
-    let last: RunRow | undefined
-    const rows = this.#db.prepare<[], [string, ...RunRow]>(
-      'SELECT vm, first_gfn, pages, owner, visibility, hardware FROM page_runs ORDER BY vm, first_gfn',
+    const select = this.#db.prepare<[string], RunRow>(
+      'SELECT first_gfn, pages, owner, visibility, hardware FROM page_runs WHERE vm = ? ORDER BY first_gfn',
     )
-    for (const [rowVm, ...row] of rows.raw().iterate()) {
-      if (rowVm !== vm || last === undefined) {
-        vm = rowVm
-        sum = { ...NO_RUNS }
-        last = undefined
-        found.set(vm, sum)
-      }
-      const end = last === undefined ? 0 : last[0] + last[1]
-      if (row[1] <= 0 || row[0] < end || (last !== undefined && row[0] === end && agree(last, row))) {
-        throw damaged(`row (${vm}, ${row[0]}) of table page_runs is not a maximal run apart from the one before it`)
-      }
-      last = row
-      sum.runs += 1
-      sum.checksum = addChecksums(sum.checksum, rowChecksum(vm, row))
+    let total = 0
+    for (const [vm, sum] of sums) {
+      const rows = select.raw().all(vm)
+      verifyRuns(vm, rows, sum)
+      total += rows.length
     }
-    for (const name of found.keys()) {
-      if (!sums.has(name)) throw damaged(`table page_runs has rows of VM ${name}, which is not in table vms`)
+    const stored = this.#db.prepare<[], number>('SELECT count(*) FROM page_runs').pluck().get()
+    if (stored !== total) throw damaged('table page_runs has rows of a VM that is not in table vms')
+  }
+}
+
+function verifyRuns(vm: string, rows: readonly RunRow[], expected: RunSum): void {
+  let sum = 0
+  let last: RunRow | undefined
+  for (const row of rows) {
+    const end = last === undefined ? 0 : last[0] + last[1]
+    if (row[1] <= 0 || row[0] < end || (last !== undefined && row[0] === end && agree(last, row))) {
+      throw damaged(`row (${vm}, ${row[0]}) of table page_runs is not a maximal run apart from the one before it`)
     }
-    for (const [name, expected] of sums) {
-      const actual = found.get(name) ?? NO_RUNS
-      if (actual.runs !== expected.runs || actual.checksum !== expected.checksum) {
-        throw damaged(`the rows of VM ${name} in table page_runs do not match the checksum in its row of table vms`)
-      }
-    }
+    last = row
+    sum = addChecksums(sum, rowChecksum(vm, row))
+  }
+  if (rows.length !== expected.runs || sum !== expected.checksum) {
+    throw damaged(`the rows of VM ${vm} in table page_runs do not match the checksum in its row of table vms`)
   }
 }
