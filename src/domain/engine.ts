@@ -61,6 +61,7 @@ export class Engine {
   readonly #changes = new Changes()
   readonly #sinceCheckpoint = new Map<string, number>()
   #lastSeq = 0
+  #durableSeq = 0
   #pending = new Pending()
   #writing: Pending | undefined
   #scheduled = false
@@ -98,6 +99,11 @@ export class Engine {
   /** The sequence number of the last command applied. */
   get lastSeq(): number {
     return this.#lastSeq
+  }
+
+  /** The sequence number of the last command on disk; {@link Engine.onDurable} tells of those after it. */
+  get durableSeq(): number {
+    return this.#durableSeq
   }
 
   hostOfVm(vm: string): Host | undefined {
@@ -261,6 +267,7 @@ export class Engine {
     }
     this.#failure = undefined
     this.#writing = undefined
+    this.#durableSeq = group.entries.at(-1)?.seq ?? this.#durableSeq
     for (const waiter of group.waiters) waiter.resolve()
     for (const listener of this.#listeners) listener(group.entries)
     if (this.#pending.entries.length > 0) this.#schedule()
@@ -309,6 +316,7 @@ export class Engine {
       this.#sinceCheckpoint.set(entry.host, (this.#sinceCheckpoint.get(entry.host) ?? 0) + 1)
     }
     this.#lastSeq = stored.lastSeq
+    this.#durableSeq = stored.lastSeq
   }
 }
 

@@ -22,6 +22,7 @@ export function explainPage(host: HostContext, vm: VmState, gfn: number): Json {
   let run: PageRun | undefined
   forEachPageRun(host, vm, gfn, gfn + 1, (page) => {
     run = page
+    return false
   })
   const covers = (range: { firstGfn: number; pages: number }): boolean =>
     gfn >= range.firstGfn && gfn < range.firstGfn + range.pages

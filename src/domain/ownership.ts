@@ -18,34 +18,39 @@ export type PageRun = {
 
 const NOTHING: PageDescription['hardware'] = {}
 
-/** Calls `emit` with the maximal runs of [start, end), in order. Cost grows with runs. */
+/** Pages of a slot that are looked at between two looks at whether there is to be more. */
+const STRETCH = 262144
+
+/** Calls `emit` with the maximal runs of [start, end), in order, until it returns false. Cost grows with runs. */
 export function forEachPageRun(
   host: HostContext,
   vm: VmState,
   start: number,
   end: number,
-  emit: (run: PageRun) => void,
+  emit: (run: PageRun) => unknown,
 ): void {
   let open: PageRun | undefined
+  let more = true
   const push = (run: PageRun): void => {
     if (open !== undefined && agrees(open, run)) {
       open.count += run.count
       return
     }
-    if (open !== undefined) emit(open)
+    if (open !== undefined && more) more = emit(open) !== false
     open = run
   }
   let at = start
-  while (at < end) {
+  while (at < end && more) {
     const slot = slotAt(vm, at)
     const isPrivate = privacyOf(vm).isPrivate(host, vm, at)
-    const slotEnd = slot === undefined ? nextSlotStart(vm, at, end) : Math.min(end, slot.firstGfn + slot.pages)
+    const slotEnd =
+      slot === undefined ? nextSlotStart(vm, at, end) : Math.min(end, slot.firstGfn + slot.pages, at + STRETCH)
     const pieceEnd = privacyOf(vm).runEnd(host, vm, at, slotEnd)
     if (slot === undefined) push(run(at, pieceEnd - at, 'none', isPrivate, false, false, NOTHING))
     else describeSlotPiece(host, vm, slot, at, pieceEnd, isPrivate, push)
     at = pieceEnd
   }
-  if (open !== undefined) emit(open)
+  if (open !== undefined && more) emit(open)
 }
 
 const run = (

@@ -96,8 +96,9 @@ export function pageRuns(
   const items: Json[] = []
   let next: number | null = null
   forEachPageRun(host, vm, start, end, (run) => {
-    if (items.length < limit) items.push(presentPageRun(run))
-    else next ??= run.start
+    if (items.length === limit) next = run.start
+    else items.push(presentPageRun(run))
+    return next === null
   })
   return { items, next }
 }

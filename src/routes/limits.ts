@@ -47,6 +47,15 @@ export const CURSOR_CHARACTERS = 512
 /** The largest integer a JSON number carries without rounding. */
 export const MAX_SAFE_INTEGER = Number.MAX_SAFE_INTEGER
 
+/** Event streams open at once (503). */
+export const EVENT_STREAMS = 1000
+/** What waits for one reader of events before it is let go. */
+export const EVENT_QUEUE_BYTES = 256 * KIB
+/** Journal entries read at once while events are replayed. */
+export const EVENT_REPLAY_ENTRIES = 500
+/** A comment sent on a silent event stream, so that nobody takes it for dead. */
+export const HEARTBEAT_MS = 15_000
+
 /** Open client connections; more are closed at once instead of left waiting. */
 export const CONNECTIONS = 10_240
 /** A connection with no traffic in either direction. Event streams send heartbeats more often than this. */

@@ -26,3 +26,23 @@ export function parseBytes64(value: SizeInput, pointer: string): Result<Bytes64>
   if (bytes < 2n ** 64n) return { ok: true, value: `0x${bytes.toString(16)}` }
   return invalid('size-out-of-range', `${value} does not fit in 64 bits.`, pointer)
 }
+
+/** An address or a number of bytes in a path or a query, where everything is text. */
+export const Bytes64Text = Type.String({
+  pattern: '^(?:0x[0-9A-Fa-f]{1,16}|(?:0|[1-9][0-9]{0,18})(?:B|KiB|MiB|GiB|TiB)?)$',
+  'x-expected': 'bytes: a decimal integer, a hex string such as "0x200000", or a binary unit such as "2MiB"',
+  examples: ['0x200000'],
+})
+
+const FRAME_LIMIT = 2 ** 40
+
+/** A whole number of 4 KiB frames, at most 2^40: what a guest can address. */
+export function parseFrames(text: string, pointer: string): Result<number> {
+  const spelled = parseBytes64(/^\d+$/.test(text) ? `${text}B` : text, pointer)
+  if (!spelled.ok) return spelled
+  const bytes = BigInt(spelled.value)
+  if (bytes % 4096n !== 0n) return invalid('misaligned-address', `${text} is not a multiple of 4 KiB.`, pointer)
+  const frames = Number(bytes / 4096n)
+  if (frames <= FRAME_LIMIT) return { ok: true, value: frames }
+  return invalid('gpa-beyond-limit', `${text} is beyond 2^52.`, pointer)
+}
