@@ -23,6 +23,8 @@ export type MapGpaRange = {
 }
 
 const ENCRYPTED = 16n
+const SIZE_BITS = 15n
+const SPANS = [1, 512, 262144]
 
 /** KVM's checks, in its order; it looks at no bit of `attributes` (3.4). Undefined: the call leaves for the VMM. */
 export function refuse(call: MapGpaRange, exitEnabled: boolean): Status | undefined {
@@ -33,13 +35,17 @@ export function refuse(call: MapGpaRange, exitEnabled: boolean): Status | undefi
   return undefined
 }
 
-/** The conversion a call asks for, for calls that {@link refuse} lets through and whose range a guest can address. */
-export const entryOf = (call: MapGpaRange): RequestEntry => ({
-  gfn: Number(call.gpa / 4096n),
-  pages: Number(call.pages),
-  span: 1,
-  operation: (call.attributes & ENCRYPTED) === 0n ? 'shared' : 'private',
-})
+/**
+ * The conversion a call asks for, for calls that {@link refuse} lets through and whose range a guest can address. The
+ * page size is a hint that KVM hands on; one that does not divide the range is dropped.
+ */
+export function entryOf(call: MapGpaRange): RequestEntry {
+  const hint = SPANS[Number(call.attributes & SIZE_BITS)] ?? 1
+  const pages = Number(call.pages)
+  const span = pages % hint === 0 ? hint : 1
+  const operation = (call.attributes & ENCRYPTED) === 0n ? 'shared' : 'private'
+  return { gfn: Number(call.gpa / 4096n), pages: pages / span, span, operation }
+}
 
 /** Entries of a page-state change, one hypercall each. Smash hints mean nothing to software and are done at once. */
 export function beginRequest(entries: readonly RequestEntry[], exitEnabled: boolean): HypercallRequest {
