@@ -1,0 +1,91 @@
+/** The parts of gmemd's replies that the story looks at. */
+
+export type Status = { readonly name: string; readonly code: number }
+export type Fault = Status & { readonly errorCode?: string; readonly detail: string }
+export type Exit = {
+  readonly id: string | null
+  readonly reason: string
+  readonly gpa: string
+  readonly length: number
+  readonly private: boolean
+  readonly hypercall?: { readonly nr: number; readonly args: readonly string[] }
+}
+
+export type Technology = {
+  readonly technology: string
+  readonly title: string
+  readonly properties: Readonly<Record<string, unknown>>
+  readonly calls: readonly { readonly name: string; readonly by: string }[]
+}
+export type Host = {
+  readonly name: string
+  readonly memory: number
+  readonly capacity: number
+  readonly use: { readonly private: number; readonly shared: number; readonly metadata: number }
+  readonly keys: { readonly name: string | null; readonly total: number; readonly inUse: number }
+  readonly state: 'up' | 'crashed'
+  readonly reason: string | null
+}
+export type Vm = { readonly id: string; readonly host: string; readonly state: string; readonly seq: number }
+export type Memfile = { readonly id: string; readonly state: string; readonly allocated: number; readonly seq: number }
+
+export type LaunchStep = {
+  readonly pageType: string
+  readonly gpa: string
+  readonly pages: number
+  readonly digestAfter: string
+  readonly contents?: readonly { readonly pages: number; readonly sha384: string }[]
+}
+export type Launch = { readonly state: string; readonly digest: string; readonly steps: readonly LaunchStep[] }
+export type Measurement = { readonly launchDigest: string; readonly steps: readonly LaunchStep[] }
+
+export type PageStates = {
+  readonly completed: number
+  readonly entries: readonly { readonly status: Status }[]
+  readonly exits: readonly Exit[]
+  readonly waiting?: Exit
+  readonly seq: number
+}
+export type Access = {
+  readonly outcome: 'ok' | 'exit' | 'guest-fault'
+  readonly data?: string
+  readonly exit?: Exit
+  readonly exits?: readonly Exit[]
+  readonly fault?: Fault
+}
+export type HostAccess = {
+  readonly outcome: 'ok' | 'fault' | 'host-crash'
+  readonly data?: string
+  readonly ciphertext?: boolean
+  readonly fault?: Fault
+}
+export type Call = {
+  readonly status: Status
+  readonly asid?: number
+  readonly assigned?: boolean
+  readonly rax?: number
+}
+export type Resumed = { readonly ret: number; readonly result: PageStates }
+
+export type Run = {
+  readonly gpa: string
+  readonly length: number
+  readonly owner: string
+  readonly visibility: 'private' | 'shared'
+  readonly backing: { readonly private: boolean; readonly shared: boolean }
+  readonly hardware: Readonly<Record<string, unknown>>
+}
+export type Runs = { readonly items: readonly Run[]; readonly nextCursor: string | null }
+export type Page = Run & {
+  readonly slot: number
+  readonly memfile: { readonly id: string; readonly offset: number }
+  readonly privateHpa: string
+  readonly sharedHpa: string | null
+  readonly tables: Readonly<Record<string, unknown>>
+  readonly history: readonly { readonly seq: number; readonly type: string }[]
+}
+export type Accounting = { readonly private: number; readonly shared: number; readonly both: number }
+export type Attestation = { readonly simulated: boolean; readonly report: string }
+export type Certificates = {
+  readonly items: readonly { readonly name: string; readonly subject: string; readonly pem: string }[]
+}

@@ -1,0 +1,40 @@
+// Tells what gmemd does, over HTTP alone, and checks every word of it:
+//   npm run example                                    against a running gmemd, http://127.0.0.1:7070 or GMEMD_URL
+//   npm run example -- --firmware OVMF.fd              launches your image
+//   npm run example -- --technology sw-protected
+//   npm run example -- --kill                          starts a gmemd of its own, kills it and starts it again
+import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { Gmemd } from './client.ts'
+import { tellKill } from './kill-story.ts'
+import { end, NotAsTold } from './narrator.ts'
+import { tellSevSnp } from './sev-snp-story.ts'
+import { tellSwProtected } from './sw-protected-story.ts'
+
+const USAGE = 'usage: story.ts [--technology sev-snp|sw-protected] [--firmware FILE] [--kill]'
+const options = {
+  technology: { type: 'string', default: 'sev-snp' },
+  firmware: { type: 'string' },
+  kill: { type: 'boolean', default: false },
+} as const
+
+try {
+  const { values } = parseArgs({ options })
+  const { technology, firmware, kill } = values
+  const gmemd = new Gmemd(process.env.GMEMD_URL ?? 'http://127.0.0.1:7070')
+  if (technology !== 'sev-snp' && technology !== 'sw-protected') throw new Error(USAGE)
+  if (firmware !== undefined && (kill || technology !== 'sev-snp')) throw new Error(USAGE)
+  if (kill) await tellKill(technology)
+  else if (technology === 'sw-protected') await tellSwProtected(gmemd)
+  else await tellSevSnp(gmemd, firmware === undefined ? undefined : readFileSync(firmware))
+  end()
+} catch (error) {
+  console.error(`\n${messageOf(error)}`)
+  process.exitCode = 1
+}
+
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  if (error instanceof NotAsTold || !(error.cause instanceof Error)) return error.message
+  return `${error.message}: ${error.cause.message}\nIs gmemd running? "npm start" starts it.`
+}
