@@ -1,6 +1,6 @@
 import type { Fault, Mapping } from '../hw/contract.ts'
 import type { HostContext } from './context.ts'
-import { convertForFault, type ExitLog, hold, presentExit, waits } from './exits.ts'
+import { convertForFault, type ExitLog, hold, openLog, presentExit, waits } from './exits.ts'
 import { resolveFault } from './faults.ts'
 import { PAGE_BYTES } from './memory.ts'
 import { slotAt } from './memslots.ts'
@@ -20,15 +20,15 @@ const MAX_ROUNDS = 8
 
 /** A guest load, store or fetch, page by page (kvm-guest-memory.md d.1; the technology's own checks come after the mapping). */
 export function runAccess(host: HostContext, vm: VmState, vcpu: number, access: Access): Record<string, unknown> {
-  const exits: ExitLog = []
+  const exits = openLog()
   const source = access.data === null ? undefined : Buffer.from(access.data, 'base64')
   const target = access.access === 'read' ? new Uint8Array(access.length) : undefined
   for (const piece of pieces(access)) {
     const result = reach(host, vm, vcpu, access, piece, exits)
     if (host.memory.crashReason !== undefined)
-      return { outcome: 'exit', exit: hostDied(vcpu, piece), exits: exits.map(presentExit) }
+      return { outcome: 'exit', exit: hostDied(vcpu, piece), exits: exits.records.map(presentExit) }
     if (result.kind === 'guest-fault')
-      return { outcome: 'guest-fault', fault: result.fault, completed: piece.at, exits: exits.map(presentExit) }
+      return { outcome: 'guest-fault', fault: result.fault, completed: piece.at, exits: exits.records.map(presentExit) }
     if (result.kind === 'exit') {
       const stop = { exit: result.exit, operation: access }
       const record = waits(vm, result.exit) ? hold(host, vm, stop) : { exit: result.exit, id: null, ret: null }
@@ -38,7 +38,7 @@ export function runAccess(host: HostContext, vm: VmState, vcpu: number, access: 
         exit,
         ...(result.fault ? { fault: result.fault } : {}),
         completed: piece.at,
-        exits: exits.map(presentExit),
+        exits: exits.records.map(presentExit),
       }
     }
     if (target !== undefined) target.set(readPiece(host, piece, result), piece.at)
@@ -50,7 +50,7 @@ export function runAccess(host: HostContext, vm: VmState, vcpu: number, access: 
   return {
     outcome: 'ok',
     ...(target === undefined ? {} : { data: Buffer.from(target).toString('base64') }),
-    exits: exits.map(presentExit),
+    exits: exits.records.map(presentExit),
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Call, CallResult, Status } from '../hw/contract.ts'
 import type { HostContext } from './context.ts'
-import { convertForFault, type ExitLog, type ExitRecord, hold, presentExit, waits } from './exits.ts'
+import { convertForFault, type ExitLog, type ExitRecord, hold, openLog, presentExit, waits } from './exits.ts'
 import { resolveFault } from './faults.ts'
 import { guestContext, serveExits } from './guest-requests.ts'
 import * as stage2 from './stage2.ts'
@@ -20,21 +20,22 @@ export function runCall(
   operation: CallOperation,
 ): Record<string, unknown> {
   const guest = guestContext(vm, vcpu, operation.by)
-  const exits: ExitLog = []
+  const exits = openLog()
   if (operation.progress !== null) {
     const { request } = operation.progress
     const waiting = serveExits(host, vm, guest, request, operation, exits)
-    return reply(call, lastStatus(request.statuses), { exits: exits.map(presentExit) }, waiting)
+    return reply(call, lastStatus(request.statuses), { exits: exits.records.map(presentExit) }, waiting)
   }
   for (let round = 1; ; round++) {
     const result = call.run(host.hardware, operation.args, guest)
-    if (result.kind === 'done') return reply(call, result.status, { ...result.outputs, exits: exits.map(presentExit) })
+    if (result.kind === 'done')
+      return reply(call, result.status, { ...result.outputs, exits: exits.records.map(presentExit) })
     if (result.kind === 'request') {
       const waiting = serveExits(host, vm, guest, result.request, operation, exits)
       return reply(
         call,
         lastStatus(result.request.statuses),
-        { ...result.outputs(), exits: exits.map(presentExit) },
+        { ...result.outputs(), exits: exits.records.map(presentExit) },
         waiting,
       )
     }
@@ -42,7 +43,7 @@ export function runCall(
     if (stop === undefined) continue
     const waiting = waits(vm, stop) ? hold(host, vm, { exit: stop, operation }) : undefined
     const record = waiting ?? { exit: stop, id: null, ret: null }
-    const outputs = { fault: result.fault, exit: presentExit(record), exits: exits.map(presentExit) }
+    const outputs = { fault: result.fault, exit: presentExit(record), exits: exits.records.map(presentExit) }
     return reply(call, { name: result.fault.name, code: result.fault.code }, outputs, waiting)
   }
 }
