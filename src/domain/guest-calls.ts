@@ -1,4 +1,4 @@
-import type { Call, CallResult, Status } from '../hw/contract.ts'
+import type { Call, CallResult, GuestRequest, Status } from '../hw/contract.ts'
 import type { HostContext } from './context.ts'
 import { convertForFault, type ExitLog, type ExitRecord, hold, openLog, presentExit, waits } from './exits.ts'
 import { resolveFault } from './faults.ts'
@@ -24,7 +24,7 @@ export function runCall(
   if (operation.progress !== null) {
     const { request } = operation.progress
     const waiting = serveExits(host, vm, guest, request, operation, exits)
-    return reply(call, lastStatus(request.statuses), { exits: exits.records.map(presentExit) }, waiting)
+    return requestReply(call, operation, request, exits, waiting)
   }
   for (let round = 1; ; round++) {
     const result = call.run(host.hardware, operation.args, guest)
@@ -32,12 +32,7 @@ export function runCall(
       return reply(call, result.status, { ...result.outputs, exits: exits.records.map(presentExit) })
     if (result.kind === 'request') {
       const waiting = serveExits(host, vm, guest, result.request, operation, exits)
-      return reply(
-        call,
-        lastStatus(result.request.statuses),
-        { ...result.outputs(), exits: exits.records.map(presentExit) },
-        waiting,
-      )
+      return requestReply(call, operation, result.request, exits, waiting)
     }
     const stop = round < MAX_ROUNDS ? serveFault(host, vm, vcpu, result, exits) : stuck(vcpu, result)
     if (stop === undefined) continue
@@ -77,6 +72,17 @@ const stuck = (vcpu: number, result: Extract<CallResult, { kind: 'fault' }>) => 
   private: result.private,
   detail: 'the instruction faults again however often KVM resolves it',
 })
+
+const requestReply = (
+  call: Call,
+  operation: CallOperation,
+  request: GuestRequest,
+  exits: ExitLog,
+  waiting?: ExitRecord,
+): Record<string, unknown> => {
+  const outputs = { ...call.outputs?.(request, operation.args), exits: exits.records.map(presentExit) }
+  return reply(call, lastStatus(request.statuses), outputs, waiting)
+}
 
 const lastStatus = (statuses: readonly (Status | undefined)[]): Status =>
   statuses.findLast((status) => status !== undefined) ?? { name: 'PENDING', code: -1 }

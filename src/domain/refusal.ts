@@ -19,6 +19,8 @@ export type Refusal = {
   readonly pointer?: string
   /** What the emulated hardware answered when the refusal comes from there. */
   readonly hardware?: { readonly status: string; readonly code: number }
+  /** What the hardware hands back all the same. */
+  readonly outputs?: Readonly<Record<string, unknown>>
   readonly currentState?: string
   readonly allowedStates?: readonly string[]
 }

@@ -71,6 +71,8 @@ export type HwRefusal = {
   readonly pointer?: string
   /** What the firmware answered, when the errno comes from there. */
   readonly hardware?: { readonly status: string; readonly code: number }
+  /** What the firmware hands back all the same, such as the page it would have accepted. */
+  readonly outputs?: Readonly<Record<string, unknown>>
 }
 export type Verdict<T = undefined> =
   | { readonly ok: true; readonly value: T }
@@ -100,7 +102,7 @@ export type HostEvent = {
   readonly detail?: string
 }
 
-/** A mapping in the VM's second-stage table. `span` is 1, 512 or 262144 pages; `private` its kind. */
+/** A mapping in the VM's second-stage table: `frame` is that of the guest frame asked for, `span` is 1, 512 or 262144 pages; `private` its kind. */
 export type Mapping = { readonly frame: number; readonly span: number; readonly private: boolean }
 
 /** The guest's side while one of its instructions runs. */
@@ -172,7 +174,7 @@ export type GuestRequest = {
 /** What a raw call came to. `request`: the guest now waits for conversions, as with any page-state change. */
 export type CallResult =
   | { readonly kind: 'done'; readonly status: Status; readonly outputs?: Readonly<Record<string, unknown>> }
-  | { readonly kind: 'request'; readonly request: GuestRequest; outputs(): Readonly<Record<string, unknown>> }
+  | { readonly kind: 'request'; readonly request: GuestRequest }
   /** No usable mapping, or the hardware refused the translation: KVM gets to handle a second-stage fault at `gfn`. */
   | {
       readonly kind: 'fault'
@@ -192,6 +194,8 @@ export type Call = {
   readonly schema: TSchema
   readonly example: Readonly<Record<string, unknown>>
   run(hardware: Hardware, args: Readonly<Record<string, unknown>>, guest: GuestContext): CallResult
+  /** What a call that became a request gives back beside its status, at any point of it. */
+  outputs?(request: GuestRequest, args: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>
 }
 
 /** Schemas of the technology's part of launch update, finish and image, and of launch steps; empty objects where it has none. */

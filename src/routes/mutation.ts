@@ -188,6 +188,7 @@ function send(request: MutationRequest, reply: Reply, { seq, status, headers, bo
 function refusalError({ params }: MutationRequest, refusal: Refusal, executed?: Executed): RefusalError {
   const name = refusal.pointer?.slice(1)
   const inPath = name !== undefined && Object.hasOwn(params as object, name)
-  const progress = executed === undefined ? undefined : { ...executed.value, seq: executed.seq }
+  const done = executed === undefined ? undefined : { ...executed.value, seq: executed.seq }
+  const progress = refusal.outputs === undefined ? done : { ...done, ...refusal.outputs }
   return new RefusalError(refusal, inPath ? 'path' : 'body', progress)
 }

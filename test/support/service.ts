@@ -31,7 +31,18 @@ export type Service = {
   /** The same, but for the given status the test fails. */
   readonly get: (url: string, status?: number) => Promise<Answer['body']>
   readonly post: (url: string, body?: unknown, status?: number) => Promise<Answer['body']>
+  readonly put: (url: string, body: unknown, status?: number) => Promise<Answer['body']>
+  readonly remove: (url: string, status?: number) => Promise<Answer['body']>
+  /** A VM with `size` of memory from address 0: a memfile and the VMM's own. Gives their ids. */
+  readonly machine: (options?: Json, size?: string) => Promise<{ readonly vm: string; readonly memfile: string }>
 }
+
+/** What a refusal says, in short. */
+export const gist = ({ status, body }: Pick<Answer, 'status' | 'body'>) => [
+  status,
+  body.code,
+  body.errno ?? body.errors?.[0]?.pointer ?? null,
+]
 const silent = { command: () => {}, failure: () => {} }
 
 /** The whole API over a journal in memory, with one host per technology. */
@@ -55,12 +66,16 @@ export async function service(t: TestContext, store: JournalPort = new MemoryJou
     assert.equal(answer.status, status, answer.text)
     return answer.body
   }
-  return {
-    app,
-    engine,
-    store,
-    send,
-    get: async (url, status = 200) => expect(await send('GET', url), status),
-    post: async (url, body = {}, status = 200) => expect(await send('POST', url, body), status),
+  const get: Service['get'] = async (url, status = 200) => expect(await send('GET', url), status)
+  const post: Service['post'] = async (url, body = {}, status = 200) => expect(await send('POST', url, body), status)
+  const put: Service['put'] = async (url, body, status = 200) => expect(await send('PUT', url, body), status)
+  const remove: Service['remove'] = async (url, status = 200) => expect(await send('DELETE', url), status)
+  const machine: Service['machine'] = async (options = {}, size = '64MiB') => {
+    const vm = (await post('/v1/vms', { technology: 'sw-protected', ...options }, 201)).id
+    const memfile = (await post('/v1/memfiles', { size }, 201)).id
+    await post(`/v1/memfiles/${memfile}/bind`, { vm })
+    await put(`/v1/vms/${vm}/memslots/0`, { gpa: '0x0', size, memfile }, 201)
+    return { vm, memfile }
   }
+  return { app, engine, store, send, get, post, put, remove, machine }
 }

@@ -1,5 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox'
-import type { Call, CallResult, GuestContext, Hardware } from '../contract.ts'
+import type { Call, CallResult, GuestContext, GuestRequest, Hardware } from '../contract.ts'
 import { addressValue, frameOf, HexAddress, offsetInPage } from '../shared/address-schema.ts'
 import { type Host, vmOf } from './data.ts'
 import { BLOCK } from './rmp.ts'
@@ -17,11 +17,12 @@ type Definition<Schema extends TSchema> = {
   /** The answer to the side that this call isn't for. */
   readonly wrongSide: CallResult
   run(host: Host, args: Static<Schema>, guest: GuestContext): CallResult
+  outputs?(request: GuestRequest, args: Static<Schema>): Readonly<Record<string, unknown>>
 }
 
 /** Arguments were checked against the schema before, so they have its type. */
 export const defineCall = <Schema extends TSchema>(definition: Definition<Schema>): Call => {
-  const { name, by, summary, schema, example, wrongSide } = definition
+  const { name, by, summary, schema, example, wrongSide, outputs } = definition
   return {
     name,
     by,
@@ -30,6 +31,7 @@ export const defineCall = <Schema extends TSchema>(definition: Definition<Schema
     example,
     run: (hardware, args, guest) =>
       guest.by === by ? definition.run((hardware as SnpHardware).host, args as Static<Schema>, guest) : wrongSide,
+    ...(outputs === undefined ? {} : { outputs: (request, args) => outputs(request, args as Static<Schema>) }),
   }
 }
 

@@ -66,8 +66,9 @@ const SNP_PAGE_STATE_CHANGE = defineCall({
     const request = startRequest(
       Array.from({ length: Math.max(0, endEntry + 1 - curEntry) }, (_, index) => given[curEntry + index] ?? ZERO_ENTRY),
     )
-    return { kind: 'request', request, outputs: () => pscOutputs(request, curEntry, endEntry) }
+    return { kind: 'request', request }
   },
+  outputs: (request, { curEntry = 0, endEntry = 0 }) => pscOutputs(request as PscRequest, curEntry, endEntry),
 })
 
 /** The structure as the guest finds it afterwards (amd-sev-snp.md c.2). */
@@ -96,8 +97,9 @@ const GHCB_MSR_PSC = defineCall({
     if ((operation !== 1 && operation !== 2) || offsetInPage(gpa) !== 0)
       return { kind: 'done', status: MSR_PSC_ERROR, outputs: { response: msrResponse(MSR_PSC_ERROR) } }
     const request = startRequest([{ gfn: frameOf(gpa), pages: 1, large: false, operation, curPage: 0 }])
-    return { kind: 'request', request, outputs: () => ({ response: msrResponse(msrStatus(request)) }) }
+    return { kind: 'request', request }
   },
+  outputs: (request) => ({ response: msrResponse(msrStatus(request as PscRequest)) }),
 })
 
 const msrStatus = (request: PscRequest): Status => (request.failed ? MSR_PSC_ERROR : PSC.DONE)

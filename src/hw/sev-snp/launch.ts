@@ -90,11 +90,10 @@ function judgePage(host: Host, vm: VmRecord, pageType: PageType, source: Uint8Ar
   if (pageType !== 'CPUID') return undefined
   const verdict = judgeCpuidPage(source)
   if (verdict.kind === 'ok') return undefined
-  if (verdict.kind === 'corrected') {
-    const detail = Buffer.from(verdict.page).toString('base64')
-    host.machine.note({ name: 'CPUID_CORRECTED', detail })
-  }
-  return firmwareRefusal(FW.INVALID_PARAM, verdict.detail)
+  const refusal = firmwareRefusal(FW.INVALID_PARAM, verdict.detail)
+  if (refusal.ok || verdict.kind !== 'corrected') return refusal
+  const cpuidPage = Buffer.from(verdict.page).toString('base64')
+  return { ok: false, refusal: { ...refusal.refusal, outputs: { cpuidPage } } }
 }
 
 /**

@@ -34,7 +34,7 @@ export const calls: readonly Call[] = [
       if (refused !== undefined) return { kind: 'done', status: refused, outputs: { rax: refused.code } }
       if (call.gpa + call.pages * 4096n > GPA_LIMIT)
         return { kind: 'done', status: statusOf(-22), outputs: { rax: -22 } }
-      return { kind: 'request', request: begin([entryOf(call)]), outputs: () => ({}) }
+      return { kind: 'request', request: begin([entryOf(call)]) }
     },
   },
 ]
