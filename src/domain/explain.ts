@@ -1,5 +1,4 @@
 import { addressOf } from '../hw/shared/address-schema.ts'
-import * as pageMap from '../hw/shared/page-map.ts'
 import type { HostContext } from './context.ts'
 import { filePage, privateFrame, sharedFrame, slotAt } from './memslots.ts'
 import { forEachPageRun, type PageRun } from './ownership.ts'
@@ -30,7 +29,7 @@ export function explainPage(host: HostContext, vm: VmState, gfn: number): Json {
     ...(run === undefined ? {} : presentPageRun(run)),
     gpa: addressOf(gfn),
     slot: slot?.slot ?? null,
-    attribute: pageMap.get(vm.attributes, gfn) === 1 ? 'private' : 'shared',
+    attribute: isPrivate ? 'private' : 'shared',
     privacy: vm.privacy,
     memfile:
       memfile === undefined || slot === undefined ? null : { id: memfile.id, offset: filePage(slot, gfn) * 4096 },
