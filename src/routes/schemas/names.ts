@@ -11,8 +11,8 @@ export const Name = Type.String({
 })
 
 export const HostName = Type.String({
-  pattern: '^[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?$',
-  'x-expected': '1 to 64 lower-case letters, digits, dots and dashes',
+  pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$',
+  'x-expected': '1 to 64 letters, digits, dots, dashes and underscores, the first a letter or digit',
   examples: ['sev-snp'],
 })
 
