@@ -35,9 +35,11 @@ export const ProblemSchema = Type.Object(
     ),
     progress: Type.Optional(
       Type.Object(
-        { seq: Type.Integer() },
+        { seq: Type.Optional(Type.Integer()) },
         {
-          description: 'What the request had changed before it was refused. It stays: `seq` made it durable.',
+          description:
+            'What the request had done before it was refused, and what the hardware gave back with the refusal. With ' +
+            '`seq` it had changed something, which stays.',
           additionalProperties: true,
         },
       ),
