@@ -174,7 +174,7 @@ export async function httpBench(): Promise<Figure[]> {
   const directory = mkdtempSync(path.join(tmpdir(), 'gmemd-bench-'))
   const { PATH = '' } = process.env
   const main = path.join(import.meta.dirname, '../src/server/main.ts')
-  const env = { PATH, GMEMD_PORT: '0', GMEMD_DATA: path.join(directory, 'data') }
+  const env = { PATH, GMEMD_PORT: '0', GMEMD_DATA: path.join(directory, 'data'), GMEMD_LOG_LEVEL: 'error' }
   const servers: Server[] = []
   try {
     const real = await start(main, [], env)
