@@ -7,7 +7,7 @@ import { entryOf, isGfn, markOf } from './rmp.ts'
 import { ASSIGNED, asidOf, CONTEXT, IMMUTABLE, LARGE, PERMISSION, permissionsOf, VALIDATED, VMSA } from './states.ts'
 
 const OK: GuestCheck & HostCheck = { kind: 'ok' }
-const CIPHERTEXT: HostCheck = { kind: 'ciphertext' }
+const CIPHERTEXT: GuestCheck & HostCheck = { kind: 'ciphertext' }
 /** KVM has no remedy: it warns and resumes the guest, which faults again (amd-sev-snp.md b.7). */
 const unmended = (fault: Fault): GuestCheck => ({ kind: 'host-fault', fault, mended: false })
 
@@ -30,7 +30,8 @@ export function checkGuest(
 ): GuestCheck {
   const { frame } = mapping
   if (isPrivate || kind === 'execute') return checkPrivate(host, vm, gfn, mapping, kind, vmpl)
-  if (kind === 'read' || frame >= host.rmp.frames) return OK
+  if (frame >= host.rmp.frames) return OK
+  if (kind === 'read') return readsCiphertext(host, frame) ? CIPHERTEXT : OK
   if ((entryOf(host.rmp, frame) & ASSIGNED) === 0) return OK
   return unmended(nestedPageFault(NPF.PRESENT | NPF.RMP | NPF.WRITE, 'A shared write reaches an assigned page.'))
 }
@@ -89,8 +90,8 @@ export function checkHost(
 ): HostCheck {
   const { rmp } = host
   if (frame >= rmp.frames) return OK
+  if (kind === 'read') return readsCiphertext(host, frame) ? CIPHERTEXT : OK
   const entry = entryOf(rmp, frame)
-  if (kind === 'read') return isCiphertext(entry, entry === CONTEXT ? markOf(rmp, frame) : 0) ? CIPHERTEXT : OK
   if ((entry & ASSIGNED) === 0) return OK
   if (as === 'device')
     return {
@@ -106,4 +107,8 @@ export function checkHost(
   return { kind: 'crash', fault: { name: '#PF', code: PAGE_FAULT, errorCode: KERNEL_WRITE, detail } }
 }
 
-const isCiphertext = (entry: number, mark: number): boolean => viewOf(entry) !== 0 || (entry === CONTEXT && mark === 0)
+/** Whether a read without the guest's key sees ciphertext: of a page some guest's key, or the firmware's, protects. */
+function readsCiphertext({ rmp }: Host, frame: number): boolean {
+  const entry = entryOf(rmp, frame)
+  return viewOf(entry) !== 0 || (entry === CONTEXT && markOf(rmp, frame) === 0)
+}
