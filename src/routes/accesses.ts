@@ -13,7 +13,7 @@ import { Exit, Fault } from './schemas/exit.ts'
 import { GuardedMutationHeaders } from './schemas/headers.ts'
 import { VcpuParams, VmParams } from './schemas/names.ts'
 import { closed, mutated } from './schemas/output.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems } from './schemas/problem.ts'
 
 const tags = ['accesses']
 const completed = Type.Integer({ description: 'Bytes that went through before.' })
@@ -81,7 +81,7 @@ export function accessRoutes(app: Routes, { engine }: Api): void {
         params: VcpuParams,
         headers: GuardedMutationHeaders,
         body: Access,
-        response: { 200: Accessed, ...problems(404, 409, 412, 507) },
+        response: { 200: Accessed, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {
@@ -106,7 +106,7 @@ export function accessRoutes(app: Routes, { engine }: Api): void {
         params: VmParams,
         headers: GuardedMutationHeaders,
         body: HostAccess,
-        response: { 200: HostAccessed, ...problems(404, 409, 412, 507) },
+        response: { 200: HostAccessed, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

@@ -10,7 +10,7 @@ import { parseBytes64 } from './schemas/bytes64.ts'
 import { GuardedMutationHeaders } from './schemas/headers.ts'
 import { VmParams } from './schemas/names.ts'
 import { closed, mutated } from './schemas/output.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems } from './schemas/problem.ts'
 import { SizeInput } from './schemas/size.ts'
 
 const Attributes = closed(
@@ -37,7 +37,7 @@ export function attributeRoutes(app: Routes, { engine }: Api): void {
         params: VmParams,
         headers: GuardedMutationHeaders,
         body: Attributes,
-        response: { 200: mutated({}, 'The attributes are set.'), ...problems(404, 409, 412, 422, 507) },
+        response: { 200: mutated({}, 'The attributes are set.'), ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

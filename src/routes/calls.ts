@@ -13,7 +13,7 @@ import { Status } from './schemas/exit.ts'
 import { GuardedMutationHeaders } from './schemas/headers.ts'
 import { VmParams } from './schemas/names.ts'
 import { closed, mutatedOpen, openObject } from './schemas/output.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems } from './schemas/problem.ts'
 
 const by = Type.Enum(['guest', 'host'], { description: "Who executes it; the call's own side where nothing is said." })
 const vcpu = Type.Integer({ minimum: 0, maximum: 511, default: 0 })
@@ -60,7 +60,7 @@ export function callRoutes(app: Routes, { engine, backends }: Api): void {
         params: VmParams,
         headers: GuardedMutationHeaders,
         body: documentedBody([...backends.values()].flatMap(({ calls }) => calls)),
-        response: { 200: Called, ...problems(404, 409, 412, 422, 507) },
+        response: { 200: Called, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

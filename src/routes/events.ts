@@ -4,6 +4,7 @@ import type { Api, Routes } from './api.ts'
 import { ServiceError, unwrap } from './errors.ts'
 import { type EventFilter, EventStream } from './event-stream.ts'
 import { EVENT_STREAMS } from './limits.ts'
+import { whenServing } from './reading.ts'
 import { closed } from './schemas/output.ts'
 import { problems } from './schemas/problem.ts'
 import { DecimalText, parseDecimal } from './schemas/query.ts'
@@ -49,16 +50,16 @@ export function eventRoutes(app: Routes, { engine }: Api): void {
         },
       },
     },
-    (request, reply) => {
+    async (request, reply) => {
       const { after, ...filter } = request.query
+      await whenServing(engine)
       const stream = openStream(engine, filter, request.headers['last-event-id'] ?? after, open)
-      reply.type('text/event-stream; charset=utf-8').header('x-accel-buffering', 'no').send(stream)
+      return reply.type('text/event-stream; charset=utf-8').header('x-accel-buffering', 'no').send(stream)
     },
   )
 }
 
 function openStream(engine: Engine, filter: EventFilter, after: string | undefined, open: Set<EventStream>) {
-  engine.assertServing()
   if (open.size >= EVENT_STREAMS)
     throw new ServiceError('not-ready', `${EVENT_STREAMS} event streams are open already.`)
   const bounds = { maximum: engine.durableSeq }

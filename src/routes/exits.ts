@@ -13,7 +13,7 @@ import { GuardedMutationHeaders } from './schemas/headers.ts'
 import { ExitParams, VmParams } from './schemas/names.ts'
 import { closed, mutated, openObject } from './schemas/output.ts'
 import { listOf, PageQuery } from './schemas/pagination.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems, problems } from './schemas/problem.ts'
 
 const tags = ['accesses']
 /** What a VMM that will not convert answers. */
@@ -92,7 +92,7 @@ export function exitRoutes(app: Routes, { engine }: Api): void {
         params: ExitParams,
         headers: GuardedMutationHeaders,
         body: Resume,
-        response: { 200: Resumed, ...problems(404, 409, 412, 507) },
+        response: { 200: Resumed, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

@@ -13,7 +13,7 @@ import { MutationHeaders } from './schemas/headers.ts'
 import { HostName, HostParams } from './schemas/names.ts'
 import { closed, mutated, nullable } from './schemas/output.ts'
 import { listOf, PageQuery } from './schemas/pagination.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems, problems } from './schemas/problem.ts'
 import { parsePages, SizeInput } from './schemas/size.ts'
 
 const tags = ['hosts']
@@ -78,7 +78,7 @@ export function hostRoutes(app: Routes, api: Api): void {
         summary: 'Create an emulated machine',
         headers: MutationHeaders,
         body: NewHost,
-        response: { 201: HostReply, ...problems(409, 422, 507) },
+        response: { 201: HostReply, ...mutationProblems() },
       },
     },
     (request, reply) => {
@@ -126,7 +126,7 @@ export function hostRoutes(app: Routes, api: Api): void {
         summary: 'Put a fresh machine in the place of one that crashed; its VMs and memfiles are gone',
         params: HostParams,
         headers: MutationHeaders,
-        response: { 200: HostReply, ...problems(404, 409, 507) },
+        response: { 200: HostReply, ...mutationProblems(404) },
       },
     },
     (request, reply) => reboot(request, reply, request.params.host, { type: 'host.reboot' }),

@@ -3,6 +3,7 @@ import type { JournalEntry } from '../domain/journal.ts'
 import type { Api, Routes } from './api.ts'
 import { unwrap } from './errors.ts'
 import { parseNumberPage } from './listing.ts'
+import { whenServing } from './reading.ts'
 import { Entry, presentEntry } from './schemas/journal-entry.ts'
 import { closed } from './schemas/output.ts'
 import { listOf, pageOf, pageQuery } from './schemas/pagination.ts'
@@ -32,6 +33,7 @@ export function journalRoutes(app: Routes, { engine }: Api): void {
       const { limit, after: cursor } = parseNumberPage(page)
       const from = Math.max(cursor, unwrap(parseDecimal(after, '/after'), 'query'))
       const only = { ...(vm === undefined ? {} : { vm }), ...(host === undefined ? {} : { host }) }
+      await whenServing(engine)
       const found = await engine.journal({ ...only, after: from, limit: limit + 1 })
       const { items, nextCursor } = pageOf(found, limit, keyOf)
       return { items: items.map(presentEntry), nextCursor }

@@ -13,7 +13,7 @@ import { checker, checksFirst } from './schemas/checked-later.ts'
 import { GuardedMutationHeaders } from './schemas/headers.ts'
 import { VmParams } from './schemas/names.ts'
 import { closed, mutated, openObject } from './schemas/output.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems } from './schemas/problem.ts'
 import { BooleanText } from './schemas/query.ts'
 
 const IMAGE_TYPE = 'application/octet-stream'
@@ -71,7 +71,7 @@ export async function launchImageRoutes(app: Routes, { engine, backends }: Api):
           ),
           consumes: [IMAGE_TYPE],
           body: { content: { [IMAGE_TYPE]: { schema: Type.Unsafe<Buffer>({ type: 'string', format: 'binary' }) } } },
-          response: { 200: Launched, ...problems(404, 409, 412, 422, 507) },
+          response: { 200: Launched, ...mutationProblems(404, 412) },
         },
       },
       (request, reply) => {

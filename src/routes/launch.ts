@@ -14,7 +14,7 @@ import { DataInput, parseDataLength } from './schemas/data.ts'
 import { GuardedMutationHeaders } from './schemas/headers.ts'
 import { VmParams } from './schemas/names.ts'
 import { closed, mutated, nullable, openObject } from './schemas/output.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems, problems } from './schemas/problem.ts'
 import { SizeInput } from './schemas/size.ts'
 
 const tags = ['launch']
@@ -86,7 +86,7 @@ export function launchRoutes(app: Routes, { engine, backends }: Api): void {
         params: VmParams,
         headers: GuardedMutationHeaders,
         body: anyOf<Update & Readonly<Record<string, unknown>>>(all.map(updateBody), { gpa: '0x0', length: 4096 }),
-        response: { 200: Updated, ...problems(404, 409, 412, 422, 507) },
+        response: { 200: Updated, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {
@@ -113,7 +113,7 @@ export function launchRoutes(app: Routes, { engine, backends }: Api): void {
           all.map(({ technology, launch }) => ({ title: technology, ...launch.finish })),
           {},
         ),
-        response: { 200: Finished, ...problems(404, 409, 412, 422, 507) },
+        response: { 200: Finished, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

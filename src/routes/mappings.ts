@@ -12,7 +12,7 @@ import { GuardedMutationHeaders } from './schemas/headers.ts'
 import { MappingParams, VmParams } from './schemas/names.ts'
 import { closed, mutated } from './schemas/output.ts'
 import { listOf, PageQuery } from './schemas/pagination.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems, problems } from './schemas/problem.ts'
 import { SizeInput } from './schemas/size.ts'
 
 const tags = ['accesses']
@@ -47,7 +47,7 @@ export function mappingRoutes(app: Routes, { engine }: Api): void {
         params: VmParams,
         headers: GuardedMutationHeaders,
         body: NewMapping,
-        response: { 201: MappingReply, ...problems(404, 409, 412, 422, 507) },
+        response: { 201: MappingReply, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {
@@ -86,7 +86,7 @@ export function mappingRoutes(app: Routes, { engine }: Api): void {
         summary: 'Unmap guest memory',
         params: MappingParams,
         headers: GuardedMutationHeaders,
-        response: { 200: MappingReply, ...problems(404, 409, 412, 507) },
+        response: { 200: MappingReply, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

@@ -16,7 +16,7 @@ import { GuardedMutationHeaders } from './schemas/headers.ts'
 import { MemfileParams, Name } from './schemas/names.ts'
 import { closed, mutated } from './schemas/output.ts'
 import { formatCursor, listOf, PageQuery } from './schemas/pagination.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems, problems } from './schemas/problem.ts'
 
 const tags = ['memfiles']
 const FLAGS = ['USER_INACCESSIBLE', 'UNMOVABLE', 'UNRECLAIMABLE'] as const
@@ -60,7 +60,7 @@ export function memfileRangeRoutes(app: Routes, { engine }: Api): void {
         params: MemfileParams,
         headers: GuardedMutationHeaders,
         body: Range,
-        response: { 200: Populated, ...problems(404, 409, 412, 422, 507) },
+        response: { 200: Populated, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {
@@ -80,7 +80,7 @@ export function memfileRangeRoutes(app: Routes, { engine }: Api): void {
         params: MemfileParams,
         headers: GuardedMutationHeaders,
         body: Range,
-        response: { 200: Freed, ...problems(404, 409, 412, 422, 507) },
+        response: { 200: Freed, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {
@@ -116,7 +116,7 @@ export function memfileRangeRoutes(app: Routes, { engine }: Api): void {
         params: MemfileParams,
         headers: GuardedMutationHeaders,
         body: NewConsumer,
-        response: { 201: Consumed, ...problems(404, 409, 412, 422, 507) },
+        response: { 201: Consumed, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

@@ -14,7 +14,7 @@ import { formatEtag, GuardedMutationHeaders, MutationHeaders } from './schemas/h
 import { HostName, MemfileId, MemfileParams, Name, VmId } from './schemas/names.ts'
 import { closed, mutated, nullable } from './schemas/output.ts'
 import { listOf, pageQuery } from './schemas/pagination.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems, problems } from './schemas/problem.ts'
 import { SizeInput, SizeOutput } from './schemas/size.ts'
 
 const tags = ['memfiles']
@@ -86,7 +86,7 @@ export function memfileRoutes(app: Routes, api: Api): void {
           'With `host` or `technology` it stays on that host. With neither it moves to the host of the VM it is bound to.',
         headers: MutationHeaders,
         body: NewMemfile,
-        response: { 201: MemfileReply, ...problems(404, 409, 422, 507) },
+        response: { 201: MemfileReply, ...mutationProblems(404) },
       },
     },
     (request, reply) => {
@@ -158,7 +158,7 @@ export function memfileRoutes(app: Routes, api: Api): void {
         params: MemfileParams,
         headers: GuardedMutationHeaders,
         body: Bind,
-        response: { 200: MemfileReply, ...problems(404, 409, 412, 422, 507) },
+        response: { 200: MemfileReply, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {
@@ -177,7 +177,7 @@ export function memfileRoutes(app: Routes, api: Api): void {
         summary: 'Close a memfile; its slots stay, unbacked',
         params: MemfileParams,
         headers: GuardedMutationHeaders,
-        response: { 200: MemfileReply, ...problems(404, 409, 412, 507) },
+        response: { 200: MemfileReply, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

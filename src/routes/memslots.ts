@@ -14,7 +14,7 @@ import { formatEtag, GuardedMutationHeaders } from './schemas/headers.ts'
 import { MemfileId, SlotParams, VmParams } from './schemas/names.ts'
 import { closed, mutated, nullable } from './schemas/output.ts'
 import { listOf, PageQuery } from './schemas/pagination.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems, problems } from './schemas/problem.ts'
 import { SizeInput } from './schemas/size.ts'
 
 const tags = ['memslots']
@@ -75,7 +75,7 @@ export function memslotRoutes(app: Routes, { engine }: Api): void {
         params: SlotParams,
         headers: GuardedMutationHeaders,
         body: SlotBody,
-        response: { 200: SlotReply, 201: SlotReply, ...problems(404, 409, 412, 422, 507) },
+        response: { 200: SlotReply, 201: SlotReply, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {
@@ -132,7 +132,7 @@ export function memslotRoutes(app: Routes, { engine }: Api): void {
         summary: 'Delete a memslot; its memfile keeps the contents',
         params: SlotParams,
         headers: GuardedMutationHeaders,
-        response: { 200: SlotReply, ...problems(404, 409, 412, 422, 507) },
+        response: { 200: SlotReply, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

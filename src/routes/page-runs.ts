@@ -8,7 +8,7 @@ import type { Api, Routes } from './api.ts'
 import { RefusalError, unwrap } from './errors.ts'
 import { parseNumberPage } from './listing.ts'
 import type { Json } from './mutation.ts'
-import { hostOfVm, read, vmOf } from './reading.ts'
+import { hostOfVm, read, vmOf, whenServing } from './reading.ts'
 import { AddressOutput } from './schemas/address.ts'
 import { Bytes64Text, parseFrames } from './schemas/bytes64.ts'
 import { VmParams } from './schemas/names.ts'
@@ -64,8 +64,7 @@ function runs(host: Host, id: string, query: Window): Json {
 }
 
 async function runsAt(engine: Engine, vm: string, query: Window, at: string): Promise<Json> {
-  engine.assertServing()
-  await engine.settled()
+  await whenServing(engine)
   const seq = unwrap(parseDecimal(at, '/at', { maximum: engine.durableSeq }), 'query')
   const host = await hostOfEver(engine, vm)
   const past = await engine.at(host, seq)

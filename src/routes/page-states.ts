@@ -13,7 +13,7 @@ import { Exit, Status } from './schemas/exit.ts'
 import { GuardedMutationHeaders } from './schemas/headers.ts'
 import { VmParams } from './schemas/names.ts'
 import { closed, mutated } from './schemas/output.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems } from './schemas/problem.ts'
 
 /** Guest-physical addresses end at 2^52. */
 const GFN_LIMIT = 2 ** 40
@@ -65,7 +65,7 @@ export function pageStateRoutes(app: Routes, { engine }: Api): void {
         params: VmParams,
         headers: GuardedMutationHeaders,
         body: Change,
-        response: { 200: Changed, ...problems(404, 409, 412, 422, 507) },
+        response: { 200: Changed, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

@@ -6,7 +6,7 @@ import type { Api, Routes } from './api.ts'
 import { unwrap } from './errors.ts'
 import type { Json } from './mutation.ts'
 import { runMembers } from './page-runs.ts'
-import { hostOfVm, read, vmOf } from './reading.ts'
+import { hostOfVm, read, vmOf, whenServing } from './reading.ts'
 import { AddressOutput } from './schemas/address.ts'
 import { Bytes64Text, parseBytes64 } from './schemas/bytes64.ts'
 import { Entry, presentEntry } from './schemas/journal-entry.ts'
@@ -62,6 +62,7 @@ async function explain(engine: Engine, vm: string, gfn: number): Promise<Json> {
     const host = hostOfVm(engine, vm)
     return explainPage(host, vmOf(host, vm), gfn)
   })
+  await whenServing(engine)
   const history = await engine.touching(vm, gfn, HISTORY)
   return { ...page, history: history.map(presentEntry) }
 }

@@ -12,7 +12,7 @@ import { GuardedMutationHeaders } from './schemas/headers.ts'
 import { Name, PinParams, VmParams } from './schemas/names.ts'
 import { closed, mutated } from './schemas/output.ts'
 import { listOf, PageQuery } from './schemas/pagination.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems, problems } from './schemas/problem.ts'
 import { SizeInput } from './schemas/size.ts'
 
 const tags = ['accesses']
@@ -52,7 +52,7 @@ export function pinRoutes(app: Routes, { engine }: Api): void {
         params: VmParams,
         headers: GuardedMutationHeaders,
         body: NewPin,
-        response: { 201: PinReply, ...problems(404, 409, 412, 422, 507) },
+        response: { 201: PinReply, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {
@@ -91,7 +91,7 @@ export function pinRoutes(app: Routes, { engine }: Api): void {
         summary: 'Drop a pin',
         params: PinParams,
         headers: GuardedMutationHeaders,
-        response: { 200: PinReply, ...problems(404, 409, 412, 507) },
+        response: { 200: PinReply, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

@@ -11,7 +11,7 @@ import { formatEtag, GuardedMutationHeaders, MutationHeaders } from './schemas/h
 import { HostName, Name, VmId, VmParams } from './schemas/names.ts'
 import { closed, mutated, nullable, openObject } from './schemas/output.ts'
 import { listOf, pageQuery } from './schemas/pagination.ts'
-import { problems } from './schemas/problem.ts'
+import { mutationProblems, problems } from './schemas/problem.ts'
 
 const tags = ['vms']
 const config = openObject('What the technology itself wants to know.')
@@ -73,7 +73,7 @@ export function vmRoutes(app: Routes, api: Api): void {
         summary: 'Create a VM of some technology',
         headers: MutationHeaders,
         body: documentedBody(api),
-        response: { 201: VmReply, ...problems(404, 409, 422, 507) },
+        response: { 201: VmReply, ...mutationProblems(404) },
       },
     },
     (request, reply) => {
@@ -140,7 +140,7 @@ export function vmRoutes(app: Routes, api: Api): void {
         summary: 'Tear a VM down; every page returns to the host',
         params: VmParams,
         headers: GuardedMutationHeaders,
-        response: { 200: VmReply, ...problems(404, 409, 412, 507) },
+        response: { 200: VmReply, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

@@ -97,3 +97,7 @@ export function problems<Status extends ProblemStatus>(
   const entries = statuses.map((status) => [status, problemResponse(DESCRIPTIONS[status])])
   return Object.fromEntries(entries) as Record<Status, ReturnType<typeof problemResponse>>
 }
+
+/** The same for a mutation: state, an Idempotency-Key, the kernel and the disk can refuse any of them. */
+export const mutationProblems = <Status extends ProblemStatus = never>(...statuses: readonly Status[]) =>
+  problems<Status | 409 | 422 | 507>(...statuses, 409, 422, 507)
