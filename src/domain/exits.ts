@@ -57,7 +57,8 @@ export function convertForFault(host: HostContext, vm: VmState, exit: Exit, log:
   const { first, end } = folioInSlot(slot, exit.firstGfn)
   const ret = privacy.convert(host, vm, first, end - first, exit.private)
   logExit(log, { exit, id: null, ret })
-  return ret === 0
+  // In a hole a conversion to shared is a success that changes nothing (f), and the access would fault for ever.
+  return ret === 0 && privacy.isPrivate(host, vm, exit.firstGfn) === exit.private
 }
 
 /** The guest frames around `gfn` that the slot shows of one folio of its memfile. */
