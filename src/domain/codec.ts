@@ -1,3 +1,4 @@
+import type { Status } from '../hw/contract.ts'
 import type { Accepted } from './applied.ts'
 import type { Command } from './commands.ts'
 import type { RequestOutcome } from './guest-requests.ts'
@@ -56,6 +57,9 @@ const isUsual = ({ completed, exits, statuses, waiting }: RequestOutcome): boole
   statuses.length === 1 &&
   statuses[0]?.name === 'SUCCESS'
 
+const statusText = (status: Status | undefined): string =>
+  status === undefined ? 'NOT_PROCESSED' : status.code === 0 ? status.name : `${status.name} ${status.code}`
+
 /** What came of a command, as JSON that a replay must arrive at again. */
 export function encodeOutcome(command: Command, applied: Accepted): string {
   if (command.type === 'page-states' && applied.partial === undefined) {
@@ -65,7 +69,7 @@ export function encodeOutcome(command: Command, applied: Accepted): string {
     let previous = ''
     let count = 0
     for (const status of outcome.statuses) {
-      const name = status?.name ?? 'NOT_PROCESSED'
+      const name = statusText(status)
       if (name === previous) {
         count++
         continue
