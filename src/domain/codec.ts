@@ -11,12 +11,18 @@ import type { JournalEntry } from './journal.ts'
 
 const OPERATIONS = ['private', 'shared', 'psmash', 'unsmash'] as const
 
+/** How an entry of one 4 KiB page ends: the usual one. */
+const ONE_PAGE = { private: ',1,1,0', shared: ',1,1,1', psmash: ',1,1,2', unsmash: ',1,1,3' } as const
+
 /** The command as JSON, without its attachment. */
 export function encodeCommand(command: Command): string {
   if (command.type === 'page-states') {
     let text = `["${command.vm}",${command.vcpu},${command.accept ? 1 : 0}`
     for (const entry of command.entries) {
-      text += `,${entry.gfn},${entry.pages},${entry.span},${OPERATIONS.indexOf(entry.operation)}`
+      text +=
+        entry.pages === 1 && entry.span === 1
+          ? `,${entry.gfn}${ONE_PAGE[entry.operation]}`
+          : `,${entry.gfn},${entry.pages},${entry.span},${OPERATIONS.indexOf(entry.operation)}`
     }
     return `${text}]`
   }

@@ -90,17 +90,12 @@ export function claim(pool: FramePool, start: number, count: number): boolean {
 
 /** Gives back frames that are in use. To give back any that aren't is a bug of the caller, and throws. */
 export function free(pool: FramePool, start: number, count: number): void {
-  const end = start + count
-  if (end > pool.frames || !isAll(pool, start, count, false)) {
-    throw new Error(`frames ${start} to ${end - 1} are not all in use`)
-  }
   if (count === 1) {
-    const record = partial.find(pool.partial, start >>> 9) || partial.add(pool.partial, start >>> 9, false)
-    partial.putFrame(pool.partial, record, start & MASK)
-    pool.free++
-    if (partial.freeIn(pool.partial, record) === BLOCK) becomeWhole(pool, record)
+    freeOne(pool, start)
     return
   }
+  const end = start + count
+  if (end > pool.frames || !isAll(pool, start, count, false)) throw notInUse(start, end)
   const first = Math.ceil(start / BLOCK)
   const last = end >>> 9
   if (first > last) freePart(pool, start, end)
@@ -114,6 +109,20 @@ export function free(pool: FramePool, start: number, count: number): void {
   }
   pool.free += count
 }
+
+function freeOne(pool: FramePool, frame: number): void {
+  const block = frame >>> 9
+  let record = partial.find(pool.partial, block)
+  const isFreeNow =
+    record === 0 ? pageMap.get(pool.whole, block) !== 0 : partial.hasFrame(pool.partial, record, frame & MASK)
+  if (isFreeNow || frame >= pool.frames) throw notInUse(frame, frame + 1)
+  if (record === 0) record = partial.add(pool.partial, block, false)
+  partial.putFrame(pool.partial, record, frame & MASK)
+  pool.free++
+  if (partial.freeIn(pool.partial, record) === BLOCK) becomeWhole(pool, record)
+}
+
+const notInUse = (start: number, end: number): Error => new Error(`frames ${start} to ${end - 1} are not all in use`)
 
 /** Puts back frames [start, end) of one block. */
 function freePart(pool: FramePool, start: number, end: number): void {
