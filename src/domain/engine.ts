@@ -1,5 +1,5 @@
 import type { Backend } from '../hw/contract.ts'
-import type { Accepted } from './applied.ts'
+import type { Accepted, Applied } from './applied.ts'
 import type { HostCommand } from './apply.ts'
 import { Changes } from './changes.ts'
 import { encodeEntry } from './codec.ts'
@@ -64,6 +64,8 @@ export class Engine {
   #durableSeq = 0
   #pending = new Pending()
   #writing: Pending | undefined
+  /** Resolves when the store has done with the group it was given last, whatever came of it. */
+  #written: Promise<void> = Promise.resolve()
   #scheduled = false
   #closing = false
   /** Set while state on disk and in memory may differ, or writes fail: why the service is not ready. */
@@ -118,10 +120,17 @@ export class Engine {
 
   /** Applies a command to a host now, and resolves once it is durable. A refusal is durable as nothing changed. */
   execute(host: Host, command: HostCommand, options: ExecuteOptions = {}): Promise<Result<Executed>> {
-    const blocked = this.#blocked()
+    const blocked = this.#blocked() ?? this.#replaced(host)
     if (blocked !== undefined) return Promise.reject(blocked)
     const seq = this.#lastSeq + 1
-    const applied = host.apply(command, seq)
+    let applied: Applied
+    try {
+      applied = host.apply(command, seq)
+    } catch (error) {
+      // A bug of ours, and a host half changed: memory returns to what the journal says.
+      void this.#recover(asError(error))
+      return Promise.reject(error)
+    }
     this.#observer.command(command.type, applied.accepted ? 'accepted' : 'refused')
     if (!applied.accepted) return this.settled().then(() => refuse(applied.refusal))
     return this.#accept(host.state.name, command, applied, options)
@@ -201,12 +210,17 @@ export class Engine {
   async close(): Promise<void> {
     this.#closing = true
     await this.settled().catch(() => undefined)
-    if (this.#failure === undefined) {
-      const checkpoints = [...this.#sinceCheckpoint.keys()].flatMap((name) => this.#checkpoint(name))
-      if (checkpoints.length > 0)
-        await this.#store.commit(groupOf(new Pending(), rowsOf(this.hosts, this.#changes), checkpoints))
+    try {
+      if (this.#failure === undefined) await this.#checkpointAll()
+    } finally {
+      await this.#store.close()
     }
-    await this.#store.close()
+  }
+
+  async #checkpointAll(): Promise<void> {
+    const checkpoints = [...this.#sinceCheckpoint.keys()].flatMap((name) => this.#checkpoint(name))
+    if (checkpoints.length === 0) return
+    await this.#store.commit(groupOf(new Pending(), rowsOf(this.hosts, this.#changes), checkpoints))
   }
 
   /** Tries to write again after a failure, so that the service becomes ready without traffic. */
@@ -220,6 +234,12 @@ export class Engine {
     if (this.#closing) return new StorageError('io', 'gmemd is shutting down.')
     if (this.#recovering === undefined && !this.#lost) return undefined
     return this.#failure ?? new StorageError('io', 'State is being read back from disk.')
+  }
+
+  /** A host that was found before its state was read back from disk, or before it was rebooted, is not the host any more. */
+  #replaced(host: Host): Error | undefined {
+    if (this.hosts.get(host.state.name) === host) return undefined
+    return new StorageError('io', `The state of host "${host.state.name}" has been replaced meanwhile; try again.`)
   }
 
   #accept(host: string, command: Command, applied: Accepted, options: ExecuteOptions): Promise<Result<Executed>> {
@@ -259,13 +279,16 @@ export class Engine {
     this.#changes.clear()
     const due = [...this.#sinceCheckpoint].filter(([, count]) => count >= CHECKPOINT_EVERY)
     const checkpoints = due.flatMap(([name]) => this.#checkpoint(name))
+    const written = this.#store.commit(groupOf(group, rows, checkpoints))
+    this.#written = written.catch(() => undefined)
     try {
-      await this.#store.commit(groupOf(group, rows, checkpoints))
+      await written
     } catch (error) {
-      await this.#recover(asError(error), group)
+      if (this.#recovering === undefined) await this.#recover(asError(error), group)
+      else group.rejectAll(asError(error))
       return
     }
-    this.#failure = undefined
+    if (this.#recovering === undefined) this.#failure = undefined
     this.#writing = undefined
     this.#durableSeq = group.entries.at(-1)?.seq ?? this.#durableSeq
     for (const waiter of group.waiters) waiter.resolve()
@@ -286,7 +309,7 @@ export class Engine {
     this.#observer.failure(cause)
     const behind = this.#pending
     this.#pending = new Pending()
-    const reopened = this.#store.reopen().then((stored) => this.#load(stored))
+    const reopened = this.#written.then(() => this.#store.reopen()).then((stored) => this.#load(stored))
     const done = reopened.then(
       () => {
         this.#lost = false
