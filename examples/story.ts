@@ -1,5 +1,5 @@
 // Tells what gmemd does, over HTTP alone, and checks every word of it:
-//   npm run example                                    against a running gmemd, http://127.0.0.1:7070 or GMEMD_URL
+//   npm run example                                    against a running gmemd, http://127.0.0.1:7070 or GMEMD
 //   npm run example -- --firmware OVMF.fd              launches your image
 //   npm run example -- --technology sw-protected
 //   npm run example -- --kill                          starts a gmemd of its own, kills it and starts it again
@@ -21,7 +21,7 @@ const options = {
 try {
   const { values } = parseArgs({ options })
   const { technology, firmware, kill } = values
-  const gmemd = new Gmemd(process.env.GMEMD_URL ?? 'http://127.0.0.1:7070')
+  const gmemd = new Gmemd(process.env.GMEMD ?? 'http://127.0.0.1:7070')
   if (technology !== 'sev-snp' && technology !== 'sw-protected') throw new Error(USAGE)
   if (firmware !== undefined && (kill || technology !== 'sev-snp')) throw new Error(USAGE)
   if (kill) await tellKill(technology)

@@ -33,7 +33,7 @@ export function pageStatesCommand(host: HostContext, vm: VmState, command: Comma
   const operation = { kind: 'request', entries: command.entries, accept: command.accept, progress: null } as const
   const value = runRequest(host, vm, command.vcpu, operation)
   touchVm(host, vm)
-  let first = Number.POSITIVE_INFINITY
+  let first = command.entries[0]?.gfn ?? 0
   let end = 0
   for (const entry of command.entries) {
     if (entry.gfn < first) first = entry.gfn

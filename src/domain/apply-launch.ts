@@ -1,5 +1,5 @@
 import { addressOf } from '../hw/shared/address-schema.ts'
-import { type Accepted, type Applied, accepted, acceptedFrames, appliedFrom } from './applied.ts'
+import { type Accepted, type Applied, accepted, acceptedFrames, appliedFrom, refused } from './applied.ts'
 import type { CommandOf } from './commands.ts'
 import { fromHardware, type HostContext, touchVm } from './context.ts'
 import { pageOf, populateMeasured, sharedSource } from './launch.ts'
@@ -40,9 +40,9 @@ export function launchUpdateCommand(host: HostContext, vm: VmState, command: Com
 
 export function launchFinishCommand(host: HostContext, vm: VmState, command: CommandOf<'launch.finish'>): Applied {
   const verdict = host.hardware.launchFinish(vm.id, command.options)
+  if (!verdict.ok && verdict.refusal.effects === undefined) return refused(fromHardware(verdict.refusal))
   touchVm(host, vm)
   const applied = accepted(log(host, vm), vm)
-  // Even a refused finish has measured the vCPUs by then, so it is part of the history (amd-sev-snp.md d.8).
   return verdict.ok ? applied : { ...applied, partial: fromHardware(verdict.refusal) }
 }
 

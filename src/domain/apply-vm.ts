@@ -13,7 +13,7 @@ export const createVmCommand = (host: HostContext, command: CommandOf<'vm.create
   appliedFrom(createVm(host, `vm-${host.seq}`, command), (vm) => accepted(presentVm(host, vm), vm))
 
 export function deleteVmCommand(host: HostContext, vm: VmState): Applied {
-  const applied = accepted(presentVm(host, vm), vm)
+  const applied = accepted({ ...presentVm(host, vm), state: 'deleted' }, vm)
   deleteVm(host, vm)
   return applied
 }

@@ -22,6 +22,6 @@ export function touchVm(host: HostContext, vm: VmState): void {
 }
 
 /** What the domain says of a backend's refusal: the kernel's errno, and the firmware's status where there is one. */
-export const fromHardware = (refusal: HwRefusal): Refusal => ({ kind: 'kernel', ...refusal })
+export const fromHardware = ({ effects: _, ...refusal }: HwRefusal): Refusal => ({ kind: 'kernel', ...refusal })
 
 export const refuseFromHardware = (refusal: HwRefusal): Result<never> => refuse(fromHardware(refusal))

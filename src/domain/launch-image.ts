@@ -1,7 +1,7 @@
 import type { LaunchPlan } from '../hw/contract.ts'
 import { storeAttribute } from './attributes.ts'
 import { mergeWindows } from './changes.ts'
-import { type HostContext, refuseFromHardware } from './context.ts'
+import { fromHardware, type HostContext, refuseFromHardware } from './context.ts'
 import { pageOf, populateMeasured } from './launch.ts'
 import { bindMemfile, createMemfile } from './memfiles.ts'
 import { setSlot } from './memslot-bind.ts'
@@ -49,7 +49,7 @@ export function launchImage(
   if (finish) {
     const finished = host.hardware.launchFinish(vm.id, plan.value.finish)
     if (!finished.ok) {
-      return accept({ pages, memory, stopped: { kind: 'kernel', ...finished.refusal } })
+      return accept({ pages, memory, stopped: fromHardware(finished.refusal) })
     }
   }
   return accept({ pages, memory })

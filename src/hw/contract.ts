@@ -71,6 +71,8 @@ export type HwRefusal = {
   readonly pointer?: string
   /** What the firmware answered, when the errno comes from there. */
   readonly hardware?: { readonly status: string; readonly code: number }
+  /** The refused request has changed something all the same, as some firmware does. */
+  readonly effects?: true
   /** What the firmware hands back all the same, such as the page it would have accepted. */
   readonly outputs?: Readonly<Record<string, unknown>>
 }

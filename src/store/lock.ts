@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import path from 'node:path'
 import Database from 'better-sqlite3'
@@ -6,6 +6,8 @@ import { StorageError } from '../domain/journal.ts'
 
 const LOCK = 'gmemd.lock'
 const HOLDER = 'gmemd.pid'
+/** Files of the data directory are its owner's alone. */
+const PRIVATE = 0o600
 
 /**
  * Holds a data directory for one process. The lock is SQLite's on an empty file of its own, so the system releases it
@@ -23,9 +25,12 @@ export class DirectoryLock {
   static acquire(directory: string): DirectoryLock {
     const db = new Database(path.join(directory, LOCK), { timeout: 0 })
     try {
+      chmodSync(path.join(directory, LOCK), PRIVATE)
       db.exec('BEGIN EXCLUSIVE')
       const since = new Date().toISOString()
-      writeFileSync(path.join(directory, HOLDER), `gmemd pid ${process.pid} on ${hostname()} since ${since}\n`)
+      writeFileSync(path.join(directory, HOLDER), `gmemd pid ${process.pid} on ${hostname()} since ${since}\n`, {
+        mode: PRIVATE,
+      })
     } catch (error) {
       db.close()
       if (!(error instanceof Database.SqliteError) || !error.code.startsWith('SQLITE_BUSY')) throw error

@@ -18,7 +18,7 @@ function temporaryDirectory(t: TestContext): string {
 }
 
 async function tell(url: string, ...args: string[]): Promise<string> {
-  const { stdout } = await run(process.execPath, [story, ...args], { env: { ...process.env, GMEMD_URL: url } })
+  const { stdout } = await run(process.execPath, [story, ...args], { env: { ...process.env, GMEMD: url } })
   return stdout
 }
 

@@ -105,16 +105,25 @@ export function launchFinish(host: Host, vm: string, options: Readonly<Record<st
   const parsed = parseFinish(options)
   if (!parsed.ok) return parsed
   const pages = vcpuPages(parsed.value, record.vcpus)
-  const allocated = record.vmsas.length === 0 ? allocateVmsas(host, record.vcpus) : record.vmsas
+  const first = record.vmsas.length === 0
+  const allocated = first ? allocateVmsas(host, record.vcpus) : record.vmsas
   if (allocated === undefined) return refuse('ENOMEM', 'no-vmsa-page', 'There is no memory for the VMSA pages.')
   record.vmsas = allocated
   for (const [vcpu, page] of pages.entries()) {
     const code = measureVmsa(host, record, allocated[vcpu] ?? 0, page)
-    if (code !== FW.SUCCESS) return firmwareRefusal(code, `SNP_LAUNCH_UPDATE of the VMSA of vCPU ${vcpu} was refused.`)
+    if (code === FW.SUCCESS) continue
+    const refusal = firmwareRefusal(code, `SNP_LAUNCH_UPDATE of the VMSA of vCPU ${vcpu} was refused.`)
+    return first || vcpu > 0 ? withEffects(refusal) : refusal
   }
   const { code, detail } = finishCommand(host, record.context, parsed.value)
-  return code === FW.SUCCESS ? OK : firmwareRefusal(code, detail)
+  return code === FW.SUCCESS ? OK : withEffects(firmwareRefusal(code, detail))
 }
+
+/** Pages stay allocated and measured after these refusals. */
+const withEffects = ({ refusal }: ReturnType<typeof firmwareRefusal>): Verdict => ({
+  ok: false,
+  refusal: { ...refusal, effects: true },
+})
 
 /** RMPUPDATE, LAUNCH_UPDATE, and PAGE_RECLAIM where that is refused: a measured page goes to Pre-Swap and back. */
 function measureVmsa(host: Host, vm: VmRecord, frame: number, page: Uint8Array): number {
