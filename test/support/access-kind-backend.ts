@@ -15,8 +15,12 @@ import { backend as swProtected } from '../../src/hw/sw-protected/index.ts'
 export type Knobs = {
   /** Pages whose first source byte is this are refused by the launch. */
   refuseSource: number
-  /** The next assignment of private pages is refused with this. */
+  /** Assignments of private pages are refused. */
   refuseAssign: boolean
+  /** So many more assignments go through. */
+  refuseAfter: number
+  /** VMs have not finished their launch. */
+  launching: boolean
   /** Host frames that a kernel write faults on. */
   readonly guarded: Set<number>
   /** `gfn frame count span` of each assignment. */
@@ -39,13 +43,17 @@ class AccessKindHardware extends SoftwareHardware {
   }
 
   override assign(_vm?: string, gfn?: number, frame?: number, count?: number, span?: number): Verdict {
-    if (this.#knobs.refuseAssign) return refusal('EIO', 'assign-refused')
+    if (this.#knobs.refuseAssign || this.#knobs.refuseAfter-- <= 0) return refusal('EIO', 'assign-refused')
     this.#knobs.assigned.push(`${gfn} ${frame} ${count} ${span}`)
     return { ok: true, value: undefined }
   }
 
   override release(_vm?: string, gfn?: number, _frame?: number, count?: number): void {
     this.#knobs.released.push(`${gfn} ${count}`)
+  }
+
+  override vmState(): 'running' {
+    return (this.#knobs.launching ? 'launching' : 'running') as 'running'
   }
 
   override mappingSpan(): number {
@@ -98,6 +106,8 @@ export function accessKindBackend(): { backend: Backend; knobs: Knobs } {
   const knobs: Knobs = {
     refuseSource: 0xee,
     refuseAssign: false,
+    refuseAfter: Number.POSITIVE_INFINITY,
+    launching: false,
     guarded: new Set(),
     assigned: [],
     released: [],
