@@ -18,12 +18,23 @@ export function logExit(log: ExitLog, record: ExitRecord): void {
   else log.records.push(record)
 }
 
+/** `exit_reason` in the run structure, and KVM_MEMORY_EXIT_FLAG_PRIVATE (kvm-guest-memory.md b.1). */
+const EXIT_NUMBER = {
+  KVM_EXIT_HYPERCALL: 3,
+  KVM_EXIT_MMIO: 6,
+  KVM_EXIT_INTERNAL_ERROR: 17,
+  KVM_EXIT_MEMORY_FAULT: 39,
+} as const
+const FLAG_PRIVATE = 8
+
 /** An exit as clients see it. */
 export function presentExit({ exit, id, ret }: ExitRecord): Record<string, unknown> {
   const { firstGfn, pages, offset, span, ...rest } = exit
   return {
     id,
     ...rest,
+    number: EXIT_NUMBER[exit.reason],
+    ...(exit.reason === 'KVM_EXIT_MEMORY_FAULT' ? { flags: exit.private ? FLAG_PRIVATE : 0 } : {}),
     gpa: byteAddress(firstGfn, offset ?? 0),
     length: pages * 4096,
     ...(span === undefined ? {} : { hypercall: mapGpaRange(exit, span) }),

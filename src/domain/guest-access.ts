@@ -23,6 +23,7 @@ export function runAccess(host: HostContext, vm: VmState, vcpu: number, access: 
   const exits = openLog()
   const source = access.data === null ? undefined : Buffer.from(access.data, 'base64')
   const target = access.access === 'read' ? new Uint8Array(access.length) : undefined
+  let ciphertext = false
   for (const piece of pieces(access)) {
     const result = reach(host, vm, vcpu, access, piece, exits)
     if (host.memory.crashReason !== undefined)
@@ -41,6 +42,7 @@ export function runAccess(host: HostContext, vm: VmState, vcpu: number, access: 
         exits: exits.records.map(presentExit),
       }
     }
+    ciphertext ||= result.ciphertext
     if (target !== undefined) target.set(readPiece(host, piece, result), piece.at)
     if (access.access === 'write' && source !== undefined) {
       const bytes = source.subarray(piece.at, piece.at + piece.length)
@@ -50,6 +52,7 @@ export function runAccess(host: HostContext, vm: VmState, vcpu: number, access: 
   return {
     outcome: 'ok',
     ...(target === undefined ? {} : { data: Buffer.from(target).toString('base64') }),
+    ...(ciphertext ? { ciphertext } : {}),
     exits: exits.records.map(presentExit),
   }
 }

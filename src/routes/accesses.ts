@@ -35,6 +35,7 @@ const Accessed = mutated(
   {
     outcome: Type.Enum(['ok', 'exit', 'guest-fault']),
     data: Type.Optional(DataOutput),
+    ciphertext: Type.Optional(Type.Boolean({ description: 'The guest read without its key what only its key opens.' })),
     exit: Type.Optional(Exit),
     fault: Type.Optional(Fault),
     completed: Type.Optional(completed),

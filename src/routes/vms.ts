@@ -41,11 +41,12 @@ const members = {
   conversion,
   privacy,
   config,
-  state: Type.Enum(['launching', 'running', 'crashed']),
+  state: Type.Enum(['launching', 'running', 'crashed', 'deleted']),
   revision: Type.Integer(),
 }
 const Vm = closed(members, { description: 'A VM.' })
 const VmReply = mutated(members, 'The VM.')
+const DeletedVm = mutated({ ...members, state: Type.Literal('deleted') }, 'The VM as it was.')
 const VmQuery = closed({ ...pageQuery, host: Type.Optional(HostName), technology: Type.Optional(Type.String()) })
 
 /** Confidential VMs: made on a host, launched, torn down. */
@@ -140,7 +141,7 @@ export function vmRoutes(app: Routes, api: Api): void {
         summary: 'Tear a VM down; every page returns to the host',
         params: VmParams,
         headers: GuardedMutationHeaders,
-        response: { 200: VmReply, ...mutationProblems(404, 412) },
+        response: { 200: DeletedVm, ...mutationProblems(404, 412) },
       },
     },
     (request, reply) => {

@@ -164,7 +164,16 @@ describe('kvm-guest-memory.md e: private_mem_conversions_test', () => {
 
 describe('kvm-guest-memory.md e: private_mem_kvm_exits_test', () => {
   const GPA = 0xc0000000
-  const EXIT = { vcpu: 0, reason: 'KVM_EXIT_MEMORY_FAULT', private: true, errno: 'EFAULT', gpa: hex(GPA), length: PAGE }
+  const EXIT = {
+    vcpu: 0,
+    reason: 'KVM_EXIT_MEMORY_FAULT',
+    private: true,
+    number: 39,
+    flags: 8,
+    errno: 'EFAULT',
+    gpa: hex(GPA),
+    length: PAGE,
+  }
 
   it('the slot of a guest that reads a private page is deleted', () => {
     const t = new TestHost()

@@ -148,7 +148,7 @@ describe('KVM_HC_MAP_GPA_RANGE', () => {
     assert.equal(t.errno(update), 'ENOTTY')
     const image = { type: 'launch.image', vm, finish: true, options: {}, attachment: new Uint8Array(16) } as const
     assert.equal(t.errno(image), 'ENOTTY')
-    assert.equal(t.partial({ type: 'launch.finish', vm, options: {} }).partial.errno, 'ENOTTY')
+    assert.equal(t.errno({ type: 'launch.finish', vm, options: {} }), 'ENOTTY')
     const call = { type: 'call', vm, vcpu: 0, call: 'PVALIDATE', by: 'guest', args: {} } as const
     assert.equal(t.errno(call), 'no-such-call')
   })

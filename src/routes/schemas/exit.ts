@@ -25,6 +25,10 @@ export const Exit = closed(
     id: nullable(Type.String({ description: 'Set when the exit waits for the client, as VMM.' })),
     vcpu: Type.Integer(),
     reason: Type.Enum(['KVM_EXIT_MEMORY_FAULT', 'KVM_EXIT_HYPERCALL', 'KVM_EXIT_MMIO', 'KVM_EXIT_INTERNAL_ERROR']),
+    number: Type.Integer({ description: "`exit_reason` of KVM's run structure.", examples: [39] }),
+    flags: Type.Optional(
+      Type.Integer({ description: 'KVM_EXIT_MEMORY_FAULT: 8 when the access was private.', examples: [8] }),
+    ),
     gpa: AddressOutput,
     length: Type.Integer(),
     private: Type.Boolean(),
