@@ -7,7 +7,7 @@ import * as translation from '../hw/shared/translation.ts'
 import type { Api, Routes } from './api.ts'
 import { unwrap } from './errors.ts'
 import { parseNumberPage } from './listing.ts'
-import { memfileMembers } from './memfiles.ts'
+import { memfileMembers, showMemfile } from './memfiles.ts'
 import { mutation } from './mutation.ts'
 import { hostOfMemfile, memfileOf, memfileRevision, read } from './reading.ts'
 import { AddressOutput } from './schemas/address.ts'
@@ -42,9 +42,16 @@ const Consumed = mutated(memfileMembers, 'The memfile with its consumers.')
 
 /** What a memfile's pages are: populated, punched, listed, and who is told. */
 export function memfileRangeRoutes(app: Routes, { engine }: Api): void {
-  const fallocate = mutation<CommandOf<'memfile.fallocate'>>(engine, { revision: memfileRevision })
-  const punchHole = mutation<CommandOf<'memfile.punch-hole'>>(engine, { revision: memfileRevision })
+  const fallocate = mutation<CommandOf<'memfile.fallocate'>>(engine, {
+    present: showMemfile,
+    revision: memfileRevision,
+  })
+  const punchHole = mutation<CommandOf<'memfile.punch-hole'>>(engine, {
+    present: showMemfile,
+    revision: memfileRevision,
+  })
   const consume = mutation<CommandOf<'memfile.consume'>>(engine, {
+    present: showMemfile,
     revision: memfileRevision,
     status: () => 201,
     location: ({ id }) => `/v1/memfiles/${id}`,

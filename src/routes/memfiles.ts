@@ -5,7 +5,7 @@ import type { Api, Routes } from './api.ts'
 import { unwrap } from './errors.ts'
 import { listPage } from './listing.ts'
 import { bindingRevision, bindMemfile } from './memfile-binding.ts'
-import { mutation } from './mutation.ts'
+import { type Json, mutation } from './mutation.ts'
 import { hostFor } from './placement.ts'
 import { hostOfMemfile, memfileOf, memfileRevision, read } from './reading.ts'
 import { AddressOutput } from './schemas/address.ts'
@@ -15,7 +15,7 @@ import { HostName, MemfileId, MemfileParams, Name, VmId } from './schemas/names.
 import { closed, mutated, nullable } from './schemas/output.ts'
 import { listOf, pageQuery } from './schemas/pagination.ts'
 import { mutationProblems, problems } from './schemas/problem.ts'
-import { SizeInput, SizeOutput } from './schemas/size.ts'
+import { allDigits, FileBytes, SizeInput } from './schemas/size.ts'
 
 const tags = ['memfiles']
 /** 4 KiB pages in a folio of each size a memfile can be made of. */
@@ -41,12 +41,12 @@ export const memfileMembers = {
   name: nullable(Type.String()),
   host: Type.String(),
   technology: Type.String(),
-  size: SizeOutput,
+  size: FileBytes,
   pageSize: Type.Integer(),
   state: Type.Enum(['unbound', 'bound', 'released']),
   vm: nullable(Type.String()),
   allocated: Type.Integer({ description: 'Bytes populated now.' }),
-  slots: Type.Array(closed({ slot: Type.Integer(), gpa: AddressOutput, offset: Type.Integer(), size: Type.Integer() })),
+  slots: Type.Array(closed({ slot: Type.Integer(), gpa: AddressOutput, offset: FileBytes, size: Type.Integer() })),
   consumers: Type.Array(
     closed({ name: Type.String(), flags, populated: Type.Integer(), invalidated: Type.Integer() }),
     { description: 'Whoever is notified of population and invalidation.' },
@@ -62,18 +62,28 @@ const MemfileQuery = closed({
   state: Type.Optional(Type.Enum(['unbound', 'bound', 'released'])),
 })
 
+type Slots = readonly Json[]
+/** A memfile as it is written. */
+export const showMemfile = (memfile: Json): Json => ({
+  ...memfile,
+  size: allDigits(memfile.size),
+  slots: (memfile.slots as Slots).map((slot) => ({ ...slot, offset: allDigits(slot.offset) })),
+})
+
 /** Private backing stores: made unbound, bound once, released when their VM ends. */
 export function memfileRoutes(app: Routes, api: Api): void {
   const { engine } = api
   const create = mutation<CommandOf<'memfile.create'>>(engine, {
+    present: showMemfile,
     status: () => 201,
     location: ({ id }) => `/v1/memfiles/${id}`,
   })
   const bind = mutation<CommandOf<'memfile.bind'>>(engine, {
     execute: bindMemfile,
+    present: showMemfile,
     revision: (_host, command) => bindingRevision(engine, command),
   })
-  const remove = mutation<CommandOf<'memfile.delete'>>(engine, { revision: memfileRevision })
+  const remove = mutation<CommandOf<'memfile.delete'>>(engine, { present: showMemfile, revision: memfileRevision })
 
   app.post(
     '/v1/memfiles',
@@ -123,7 +133,7 @@ export function memfileRoutes(app: Routes, api: Api): void {
           all,
           query,
           ({ memfile }) => memfile.id,
-          ({ host, memfile }) => presentMemfile(host, memfile),
+          ({ host, memfile }) => showMemfile(presentMemfile(host, memfile)),
         )
       }),
   )
@@ -144,7 +154,7 @@ export function memfileRoutes(app: Routes, api: Api): void {
         const host = hostOfMemfile(engine, params.memfile)
         const memfile = memfileOf(host, params.memfile)
         reply.header('etag', formatEtag(memfile.revision))
-        return presentMemfile(host, memfile)
+        return showMemfile(presentMemfile(host, memfile))
       }),
   )
 

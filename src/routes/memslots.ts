@@ -6,7 +6,7 @@ import { invalid, notFound } from '../domain/refusal.ts'
 import type { Api, Routes } from './api.ts'
 import { unwrap } from './errors.ts'
 import { listPage } from './listing.ts'
-import { mutation } from './mutation.ts'
+import { type Json, mutation } from './mutation.ts'
 import { hostOfVm, read, vmOf } from './reading.ts'
 import { AddressInput, AddressOutput } from './schemas/address.ts'
 import { parseBytes64 } from './schemas/bytes64.ts'
@@ -15,7 +15,7 @@ import { MemfileId, SlotParams, VmParams } from './schemas/names.ts'
 import { closed, mutated, nullable } from './schemas/output.ts'
 import { listOf, PageQuery } from './schemas/pagination.ts'
 import { mutationProblems, problems } from './schemas/problem.ts'
-import { SizeInput } from './schemas/size.ts'
+import { allDigits, FileBytes, SizeInput } from './schemas/size.ts'
 
 const tags = ['memslots']
 
@@ -42,7 +42,7 @@ const members = {
   gpa: AddressOutput,
   size: Type.Integer(),
   memfile: nullable(Type.String()),
-  memfileOffset: nullable(Type.Integer()),
+  memfileOffset: nullable(FileBytes),
   shared: nullable(closed({ hva: AddressOutput })),
   readOnly: Type.Boolean(),
   dirtyLog: Type.Boolean(),
@@ -56,14 +56,17 @@ type SlotCommand = CommandOf<'memslot.set'> | CommandOf<'memslot.delete'>
 const slotRevision = (host: Host, { vm, slot }: SlotCommand): number | undefined =>
   host.state.vms.get(vm)?.slots.find((one) => one.slot === slot)?.revision
 
+const showSlot = (slot: Json): Json => ({ ...slot, memfileOffset: allDigits(slot.memfileOffset) })
+
 /** Guest-physical ranges and what backs them: KVM_SET_USER_MEMORY_REGION2. */
 export function memslotRoutes(app: Routes, { engine }: Api): void {
   const set = mutation<CommandOf<'memslot.set'>>(engine, {
+    present: showSlot,
     revision: slotRevision,
     status: (value) => (value.change === 'created' ? 201 : 200),
     location: ({ slot }, { vm }) => `/v1/vms/${vm}/memslots/${slot}`,
   })
-  const remove = mutation<CommandOf<'memslot.delete'>>(engine, { revision: slotRevision })
+  const remove = mutation<CommandOf<'memslot.delete'>>(engine, { present: showSlot, revision: slotRevision })
 
   app.put(
     '/v1/vms/:vm/memslots/:slot',
@@ -99,7 +102,12 @@ export function memslotRoutes(app: Routes, { engine }: Api): void {
     ({ params, query }) =>
       read(engine, () => {
         const { slots } = vmOf(hostOfVm(engine, params.vm), params.vm)
-        return listPage(slots, query, ({ slot }) => String(slot), presentSlot)
+        return listPage(
+          slots,
+          query,
+          ({ slot }) => String(slot),
+          (slot) => showSlot(presentSlot(slot)),
+        )
       }),
   )
 
@@ -119,7 +127,7 @@ export function memslotRoutes(app: Routes, { engine }: Api): void {
         const { slots } = vmOf(hostOfVm(engine, params.vm), params.vm)
         const slot = slots.find((one) => one.slot === Number(params.slot)) ?? unwrap(notFound('memslot', params.slot))
         reply.header('etag', formatEtag(slot.revision))
-        return presentSlot(slot)
+        return showSlot(presentSlot(slot))
       }),
   )
 

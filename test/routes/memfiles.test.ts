@@ -60,6 +60,14 @@ test('what a new memfile may not be', async (t) => {
   assert.deepEqual(await refused({ size: 4096, host: 'x' }), [404, 'no-such-host', null])
 })
 
+test('a file longer than what JSON readers keep is given with all its digits', async (t) => {
+  const { send } = await service(t)
+  const made = await send('POST', '/v1/memfiles', { size: '0x7ffffffffffff000' })
+  assert.equal(made.status, 201)
+  assert.match(made.text, /"size":9223372036854771712,/)
+  assert.match((await send('GET', `/v1/memfiles/${made.body.id}`)).text, /"size":9223372036854771712,/)
+})
+
 test('ranges go to the kernel as they are, and its errno comes back', async (t) => {
   const { send, post, machine } = await service(t)
   const { memfile } = await machine({}, '2MiB')

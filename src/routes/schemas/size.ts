@@ -28,6 +28,13 @@ export type SizeInput = Static<typeof SizeInput>
 /** A size or offset as it is given: bytes. */
 export const SizeOutput = Type.Integer({ minimum: 0, maximum: MAX_SAFE_INTEGER, examples: [2097152] })
 
+/** An offset in a file, or its size: up to 2^63, beyond the integers that every reader of JSON keeps. */
+export const FileBytes = Type.Integer({ minimum: 0, examples: [2097152] })
+
+/** A multiple of 4096 as it is to be written: all its digits, where a number would print rounded ones. */
+export const allDigits = (bytes: unknown): unknown =>
+  typeof bytes === 'number' && bytes > MAX_SAFE_INTEGER ? BigInt(bytes) : bytes
+
 /**
  * The exact number of bytes. A value that no 64-bit field holds is malformed (400); one beyond 2^63-1 is well-formed,
  * but negative to the kernel (EINVAL).
