@@ -149,7 +149,7 @@ CREATE TABLE replies (
 -- For people: addresses in hexadecimal, sizes in bytes.
 CREATE VIEW page_ownership AS
   SELECT page_runs.vm, vms.name AS vm_name, vms.host,
-         printf('0x%x000', first_gfn) AS first_gpa, printf('0x%x000', first_gfn + pages) AS end_gpa,
+         printf('0x%x', first_gfn * 4096) AS first_gpa, printf('0x%x000', first_gfn + pages) AS end_gpa,
          pages, pages * 4096 AS bytes, owner, visibility, hardware
     FROM page_runs JOIN vms ON vms.id = page_runs.vm;
 
@@ -159,6 +159,6 @@ CREATE VIEW memory_by_vm AS
 
 CREATE VIEW journal_entries AS
   SELECT seq, host, vm, type, command, outcome,
-         printf('0x%x000', first_gfn) AS first_gpa, printf('0x%x000', end_gfn) AS end_gpa,
+         printf('0x%x', first_gfn * 4096) AS first_gpa, printf('0x%x', end_gfn * 4096) AS end_gpa,
          lower(hex(attachment)) AS attachment_sha256, lower(hex(hash)) AS hash
     FROM journal;
