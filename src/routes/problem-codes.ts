@@ -139,16 +139,20 @@ export const REFUSAL_KINDS: Readonly<Record<RefusalKind, { readonly status: numb
   kernel: { status: 422, title: 'Refused by the rules of the kernel' },
 }
 
-/** What a refusal's code means; its status follows from its kind. */
-export type RefusalDefinition = { readonly kind: RefusalKind; readonly title: string; readonly meaning: string }
+/** What a refusal's code means; its status follows from its kind, of which it may have more than one. */
+export type RefusalDefinition = {
+  readonly kinds: readonly RefusalKind[]
+  readonly title: string
+  readonly meaning: string
+}
 
 export type ProblemRow = ProblemDefinition & { readonly code: string }
 
 /** Every code with its status, title and meaning, ordered by status and then by name. */
 export function problemTable(refusals: Readonly<Record<string, RefusalDefinition>>): readonly ProblemRow[] {
   const rows: ProblemRow[] = Object.entries(SERVICE_CODES).map(([code, definition]) => ({ code, ...definition }))
-  for (const [code, { kind, title, meaning }] of Object.entries(refusals)) {
-    rows.push({ code, status: REFUSAL_KINDS[kind].status, title, meaning })
+  for (const [code, { kinds, title, meaning }] of Object.entries(refusals)) {
+    for (const kind of kinds) rows.push({ code, status: REFUSAL_KINDS[kind].status, title, meaning })
   }
   return rows.sort((a, b) => a.status - b.status || (a.code < b.code ? -1 : 1))
 }

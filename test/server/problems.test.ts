@@ -155,7 +155,7 @@ test('a refusal carries what the domain said', async (t) => {
     (await app.inject({ url: `/refusals/${id}`, headers: { 'x-request-id': 'r-1' } })).json()
   assert.deepEqual(await get('kernel'), {
     type: 'urn:gmemd:problem:slot-overlaps',
-    title: 'Refused by the rules of the kernel',
+    title: 'The range meets another slot',
     status: 422,
     detail: 'overlaps',
     code: 'slot-overlaps',
