@@ -110,14 +110,14 @@ function acceptRange(
   let gfn = entry.gfn
   let stuckAt = -1
   let rounds = 0
+  host.changes.pagesOf(vm.id, gfn, end)
   for (;;) {
-    const result = host.hardware.accept(guest, gfn, (end - gfn) / entry.span, entry.span)
+    const result = host.hardware.accept(guest, gfn, Math.ceil((end - gfn) / entry.span), entry.span)
     if (result.kind === 'request') return { status: { name: 'SUCCESS', code: 0 } }
-    host.changes.pagesOf(vm.id, gfn, end)
     if (result.kind === 'done') return { status: result.status }
     rounds = result.gfn === stuckAt ? rounds + 1 : 0
     stuckAt = result.gfn
-    gfn = result.gfn - ((result.gfn - entry.gfn) % entry.span)
+    gfn = result.gfn
     if (rounds > 4) return { status: { name: result.fault.name, code: result.fault.code } }
     if (result.mended) {
       stage2.unmap(vm, result.gfn, result.gfn + 1)

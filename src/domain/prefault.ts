@@ -1,5 +1,6 @@
 import * as pageMap from '../hw/shared/page-map.ts'
 import * as translation from '../hw/shared/translation.ts'
+import { populate } from './backing.ts'
 import type { HostContext } from './context.ts'
 import { filePage, slotAt } from './memslots.ts'
 import { privacyOf } from './privacy-models.ts'
@@ -7,8 +8,8 @@ import * as stage2 from './stage2.ts'
 import type { VmState } from './state.ts'
 
 /**
- * Maps a run of private pages that are populated already, from `gfn` to at most `end`, in one step: what the guest's
- * faults would come to one by one. Returns false when there is nothing to gain and the fault itself must be looked at.
+ * Populates and maps a run of private pages, from `gfn` to at most `end`, in one step: what the guest's faults would come
+ * to one by one. Returns false when there is nothing to gain and the fault itself must be looked at.
  */
 export function prefault(host: HostContext, vm: VmState, gfn: number, end: number): boolean {
   const slot = slotAt(vm, gfn)
@@ -17,8 +18,9 @@ export function prefault(host: HostContext, vm: VmState, gfn: number, end: numbe
   if (!privacyOf(vm).isPrivate(host, vm, gfn)) return false
   const privateEnd = privacyOf(vm).runEnd(host, vm, gfn, Math.min(end, slot.firstGfn + slot.pages))
   const first = filePage(slot, gfn)
+  if (stage2.translate(vm, gfn) !== undefined) return false
+  if (populate(host, memfile, first, first + privateEnd - gfn) !== undefined) return false
   const value = pageMap.get(memfile.backing, first)
-  if (!translation.isPresent(value) || stage2.translate(vm, gfn) !== undefined) return false
   const count = pageMap.nextRun(memfile.backing, first, first + privateEnd - gfn) - first
   const verdict = host.hardware.assign(vm.id, gfn, translation.target(first, value), count, 1)
   if (!verdict.ok) return false

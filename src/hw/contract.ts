@@ -274,8 +274,9 @@ export interface Hardware {
   /** The VMM's answer to the exit given last: 0, or a negative errno. */
   completeExit(guest: GuestContext, request: GuestRequest, ret: number): void
   /**
-   * The guest's acceptance of `count` pages of `span` 4 KiB pages it has just made private. `done` with the status of
-   * the last one when nothing is left; a `fault` names the page that KVM must map first, and the guest then goes on there.
+   * The guest's acceptance of `count` pages of `span` 4 KiB pages it has just made private. `gfn` may lie inside a page of
+   * `span`, whose rest then comes first. `done` with the status of the last one when nothing is left; a `fault` names the
+   * page that KVM must map first, and the guest then goes on there.
    */
   accept(guest: GuestContext, gfn: number, count: number, span: number): CallResult
 
