@@ -85,7 +85,8 @@ export function callCommand(host: HostContext, vm: VmState, command: CommandOf<'
     const detail = `${host.state.technology} has no call "${command.call}".`
     return appliedFrom(invalid('no-such-call', detail, '/call'), () => accepted({}, vm))
   }
-  const unable = notReady(host, vm, command.vcpu, true)
+  // The host has processors of its own, and works while a vCPU waits for it.
+  const unable = command.by === 'guest' ? notReady(host, vm, command.vcpu, true) : undefined
   if (unable !== undefined) return unable
   const operation = { kind: 'call', call: call.name, by: command.by, args: command.args, progress: null } as const
   const value = runCall(host, vm, command.vcpu, call, operation)

@@ -36,7 +36,7 @@ export function runCall(
     }
     const stop = round < MAX_ROUNDS ? serveFault(host, vm, vcpu, result, exits) : stuck(vcpu, result)
     if (stop === undefined) continue
-    const waiting = waits(vm, stop) ? hold(host, vm, { exit: stop, operation }) : undefined
+    const waiting = operation.by === 'guest' && waits(vm, stop) ? hold(host, vm, { exit: stop, operation }) : undefined
     const record = waiting ?? { exit: stop, id: null, ret: null }
     const outputs = { fault: result.fault, exit: presentExit(record), exits: exits.records.map(presentExit) }
     return reply(call, { name: result.fault.name, code: result.fault.code }, outputs, waiting)

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { furnished } from '../model/furnished.ts'
+import { snp } from '../model/technology.ts'
 import { accessKindBackend } from '../support/access-kind-backend.ts'
 import { accessCommand, bytesOf, hex, MIB2, PAGE, pageStatesCommand, TestHost } from '../support/domain.ts'
 
@@ -67,6 +69,17 @@ describe('manual conversion', () => {
     t.read(vm, 0, 1, { vcpu: 1 })
     t.ok({ ...call, vcpu: 1 })
     assert.equal(waiting(t, vm).length, 2)
+  })
+
+  it('the host works on while a vCPU waits for it: its calls need no vCPU', () => {
+    const t = furnished(snp, 64)
+    const [vm = ''] = t.host.state.vms.keys()
+    t.pageStates(vm, [{ gpa: 480 * PAGE, operation: 'private' }])
+    const [exit] = waiting(t, vm)
+    const call = { type: 'call', vm, vcpu: 0, call: 'RMPREAD', args: { hpa: 0 } } as const
+    assert.equal(t.refused({ ...call, by: 'guest' }).code, 'vcpu-waiting')
+    assert.equal((t.ok({ ...call, by: 'host' }).status as Value).code, 0)
+    assert.equal(t.vmState(vm).vcpus[0]?.waiting, exit)
   })
 
   it('kvm-guest-memory.md a.1: the VMM converts with fallocate and resumes with 0', () => {

@@ -44,6 +44,14 @@ describe('KVM_HC_MAP_GPA_RANGE', () => {
     }
   }
 
+  it('the host has nobody to call: #UD', () => {
+    const t = new TestHost()
+    const vm = t.vm()
+    const args = { gpa: 0, pages: 1, attributes: 16 }
+    const value = t.ok({ type: 'call', vm, vcpu: 0, call: 'MAP_GPA_RANGE', by: 'host', args })
+    assert.deepEqual(value.status, { name: '#UD', code: 6 })
+  })
+
   it('pkvm-s390-swprotected.md 3.4: page-state changes give the same numbers', () => {
     const t = new TestHost()
     const vm = t.vm({ config: { exitHypercall: false } })

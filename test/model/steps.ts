@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import type { HostCommand } from '../../src/domain/apply.ts'
 import type { Host } from '../../src/domain/host.ts'
+import { privateFrame, sharedFrame, slotAt } from '../../src/domain/memslots.ts'
 import type { VmState } from '../../src/domain/state.ts'
 import { PAGE } from './naive-state.ts'
 
@@ -29,15 +30,21 @@ const OPERATIONS = [
   ['unpin', 4],
 ] as const
 
-export type Operation = (typeof OPERATIONS)[number][0]
+/** Raw calls of the technology and page-state changes that the guest accepts: beyond what the naive model knows. */
+const HARDWARE_OPERATIONS = [...OPERATIONS, ['call', 30], ['accept', 20]] as const
+
+export type Operation = (typeof HARDWARE_OPERATIONS)[number][0]
 
 /** An operation and the throws of dice that choose what it is done to, so that it means something in every state. */
 export type Step = { readonly operation: Operation; readonly dice: readonly number[] }
 
-export const steps = (length: number): fc.Arbitrary<Step[]> =>
+export const steps = (length: number): fc.Arbitrary<Step[]> => stepsOf(OPERATIONS, length)
+export const hardwareSteps = (length: number): fc.Arbitrary<Step[]> => stepsOf(HARDWARE_OPERATIONS, length)
+
+const stepsOf = (operations: readonly (readonly [Operation, number])[], length: number): fc.Arbitrary<Step[]> =>
   fc.array(
     fc.record({
-      operation: fc.oneof(...OPERATIONS.map(([operation, weight]) => ({ arbitrary: fc.constant(operation), weight }))),
+      operation: fc.oneof(...operations.map(([operation, weight]) => ({ arbitrary: fc.constant(operation), weight }))),
       dice: fc.array(fc.noBias(fc.nat(255)), { minLength: 16, maxLength: 16 }),
     }),
     { minLength: Math.ceil(length / 2), maxLength: length, size: 'max' },
@@ -133,7 +140,10 @@ function vmCommand(host: Host, operation: Operation, dice: Dice): HostCommand {
       return { type: 'attributes.set', vm, gpa: gfn * PAGE, length, private: dice.chance(2) }
     }
     case 'page-states':
-      return { type: 'page-states', vm, vcpu, accept: false, entries: entries(gfn, dice) }
+    case 'accept':
+      return { type: 'page-states', vm, vcpu, accept: operation === 'accept', entries: entries(gfn, dice) }
+    case 'call':
+      return call(host, vm, vcpu, gfn, dice)
     case 'resume': {
       const exit = dice.pick([...(state?.exits.keys() ?? [])], 'exit-0')
       return { type: 'exit.resume', vm, exit, ret: dice.chance(4) ? -14 : 0 }
@@ -161,6 +171,39 @@ function vmCommand(host: Host, operation: Operation, dice: Dice): HostCommand {
     default:
       return { type: 'pin.delete', vm, pin: dice.pick([...(state?.pins.keys() ?? [])], 'pin-0') }
   }
+}
+
+/** A call as its example has it, of pages that are here, by either side. */
+function call(host: Host, vm: string, vcpu: number, gfn: number, dice: Dice): HostCommand {
+  const chosen = dice.pick(host.backend.calls, undefined)
+  const by = dice.chance(8) ? (dice.chance(2) ? 'host' : 'guest') : (chosen?.by ?? 'guest')
+  const address: Readonly<Record<string, () => number | string>> = {
+    gpa: () => gfn * PAGE,
+    hpa: () => someFrame(host, vm, gfn, dice) * PAGE,
+    gctx: () => dice.throw(16) * PAGE,
+    destination: () => someFrame(host, vm, gfn + 1, dice) * PAGE,
+    metadata: () => someFrame(host, vm, gfn + 2, dice) * PAGE + 64,
+    pageSize: () => (dice.chance(8) ? '2M' : '4K'),
+  }
+  const varied = (value: unknown, key: string): unknown => {
+    const other = address[key]
+    if (other !== undefined) return other()
+    if (Array.isArray(value)) return value.map((item) => varied(item, ''))
+    if (typeof value !== 'object' || value === null) return value
+    return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, varied(member, name)]))
+  }
+  const args = varied(chosen?.example ?? {}, '') as Readonly<Record<string, unknown>>
+  return { type: 'call', vm, vcpu, call: chosen?.name ?? 'none', by, args }
+}
+
+/** The frame behind a guest frame, or another one. */
+function someFrame(host: Host, vm: string, gfn: number, dice: Dice): number {
+  const state = host.state.vms.get(vm)
+  const slot = state && slotAt(state, gfn)
+  const other = dice.throw(255) % host.state.frames
+  if (state === undefined || slot === undefined || dice.chance(4)) return other
+  const frame = dice.chance(4) ? sharedFrame(state, slot, gfn) : privateFrame(slot, gfn)
+  return frame < 0 ? other : frame
 }
 
 /** A guest frame: mostly one that a slot holds. */

@@ -1,11 +1,13 @@
 import { Type } from 'typebox'
-import type { Call } from '../contract.ts'
+import type { Call, Status } from '../contract.ts'
 import { addressValue, HexAddress } from '../shared/address-schema.ts'
 import { begin } from '../shared/conversion-request.ts'
 import type { SoftwareHardware } from './hardware.ts'
 import { entryOf, refuse, statusOf } from './hypercall.ts'
 
 const GPA_LIMIT = 2n ** 52n
+/** VMCALL where there is no hypervisor below. */
+const UNDEFINED_OPCODE: Status = { name: '#UD', code: 6 }
 
 /** The only call of a software-protected VM: the guest asks KVM, and KVM asks the VMM. */
 export const calls: readonly Call[] = [
@@ -24,6 +26,7 @@ export const calls: readonly Call[] = [
     ),
     example: { gpa: '0x100000', pages: 1, attributes: 16 },
     run(hardware, args, guest) {
+      if (guest.by === 'host') return { kind: 'done', status: UNDEFINED_OPCODE }
       const call = {
         gpa: addressValue(args.gpa as string | number),
         pages: addressValue(args.pages as string | number),
