@@ -1,23 +1,21 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { commandOf, steps } from '../model/steps.ts'
-import { accessKind, software } from '../model/technology.ts'
+import { furnished } from '../model/furnished.ts'
+import { commandOf, hardwareSteps } from '../model/steps.ts'
+import { accessKind, snp, software } from '../model/technology.ts'
 import { accessKindBackend } from '../support/access-kind-backend.ts'
 import { accessCommand, PAGE, pageStatesCommand, slotCommand, TestHost } from '../support/domain.ts'
 
 /** {@link TestHost.refused} compares state and contents before and after each refusal, in every other test too. */
 
 describe('a refusal leaves no footprint (G4)', () => {
-  for (const technology of [software, accessKind]) {
+  for (const technology of [software, accessKind, snp]) {
     it(`${technology.name}: whatever is refused, in whatever state`, () => {
       let refusals = 0
       fc.assert(
-        fc.property(steps(60), (history) => {
-          const t = new TestHost({ backend: technology.backend(), pages: 60 })
-          for (const options of [{ conversion: 'manual' }, { privacy: 'attributes' }] as const) {
-            t.memory(t.vm({ ...options, vcpus: 2 }), 480 * PAGE, 64)
-          }
+        fc.property(hardwareSteps(60), (history) => {
+          const t = furnished(technology, 60)
           for (const step of history) {
             const command = commandOf(t.host, step)
             const before = t.footprint()
