@@ -18,7 +18,7 @@ const CONNECTIONS = 64
 const PAGES_EACH = 256
 const ROUNDS = 5
 const SECONDS = 4
-const WARM_SECONDS = 3
+const WARM_SECONDS = 10
 const TECHNOLOGY = 'sev-snp'
 const ROUTE = '/v1/vms/:vm/page-states'
 
