@@ -168,8 +168,9 @@ function registerNotFound(app: App, metrics: Metrics): void {
   const observe = metrics.requestObserver('unmatched', 'any')
   app.setNotFoundHandler({ preHandler: app.rateLimit() }, (request, reply) => {
     const allowed = allowedMethods(request.url.split('?', 1)[0] ?? '')
+    // A route that takes the method may itself find nothing, as the one of static files does.
     const error =
-      allowed.length === 0
+      allowed.length === 0 || allowed.includes(request.method)
         ? new ServiceError('no-such-route')
         : new ServiceError('method-not-allowed', undefined, { headers: { allow: allowed.join(', ') } })
     sendProblem(error, request, reply)

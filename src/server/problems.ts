@@ -54,6 +54,8 @@ const FRAMEWORK_CODES: Readonly<Record<string, ServiceCode>> = {
 /** For client errors of plugins that have no code above: by status. */
 const STATUS_CODES: Readonly<Record<number, ServiceCode>> = {
   400: 'malformed-request',
+  // A path out of the folder of static files is nothing that is served.
+  403: 'no-such-route',
   404: 'no-such-route',
   405: 'method-not-allowed',
   406: 'unsupported-media-type',
