@@ -6,8 +6,8 @@ import type { Privacy } from './privacy.ts'
 
 /**
  * Linux since 6.8 (kvm-guest-memory.md b, c.5): a per-frame attribute, independent of population, shared by default.
- * Asked for a conversion, the VMM does much as QEMU does (f): it sets the attribute, and punches what has become shared. What has become private keeps its
- * shared side, so that the doubled memory is there to be seen.
+ * Asked for a conversion, the VMM does much as QEMU does (f): it sets the attribute, and punches what has become shared.
+ * What has become private keeps its shared side, so that the doubled memory is there to be seen.
  */
 export const attributes: Privacy = {
   preparedByFallocate: false,
