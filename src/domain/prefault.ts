@@ -16,12 +16,14 @@ export function prefault(host: HostContext, vm: VmState, gfn: number, end: numbe
   const memfile = slot?.file
   if (slot === undefined || !memfile || memfile.span !== 1) return false
   if (!privacyOf(vm).isPrivate(host, vm, gfn)) return false
-  const privateEnd = privacyOf(vm).runEnd(host, vm, gfn, Math.min(end, slot.firstGfn + slot.pages))
-  const first = filePage(slot, gfn)
   if (stage2.translate(vm, gfn) !== undefined) return false
-  if (populate(host, memfile, first, first + privateEnd - gfn) !== undefined) return false
+  const first = filePage(slot, gfn)
+  // One hole, or frames that lie together: looking beyond them again for every run would cost their square.
+  const runEnd = pageMap.nextRun(memfile.backing, first, first + Math.min(end, slot.firstGfn + slot.pages) - gfn)
+  const last = first + privacyOf(vm).runEnd(host, vm, gfn, gfn + runEnd - first) - gfn
+  if (populate(host, memfile, first, last) !== undefined) return false
   const value = pageMap.get(memfile.backing, first)
-  const count = pageMap.nextRun(memfile.backing, first, first + privateEnd - gfn) - first
+  const count = pageMap.nextRun(memfile.backing, first, last) - first
   const verdict = host.hardware.assign(vm.id, gfn, translation.target(first, value), count, 1)
   if (!verdict.ok) return false
   stage2.installRun(vm, gfn, gfn + count, true)
