@@ -71,7 +71,7 @@ export function encodeOutcome(command: Command, applied: Accepted): string {
   if (command.type === 'page-states' && applied.partial === undefined) {
     const outcome = applied.value as unknown as RequestOutcome
     if (isUsual(outcome) && applied.value.events === undefined && applied.value.hostCrashed === undefined) return USUAL
-    let text = `{"completed":${outcome.completed},"exits":${outcome.exits.length},"statuses":[`
+    let text = `{"completed":${outcome.completed},"exits":${outcome.exits.length + (outcome.omitted ?? 0)},"statuses":[`
     let previous = ''
     let count = 0
     for (const status of outcome.statuses) {

@@ -8,14 +8,19 @@ export type Stop = { readonly exit: Exit; readonly operation: GuestOperation }
 
 /** An exit that happened while a command was served. `id` when it waits; `ret` the VMM's answer, where it has answered. */
 export type ExitRecord = { readonly exit: Exit; readonly id: string | null; readonly ret: number | null }
-export type ExitLog = { records: ExitRecord[] }
+/** `omitted` counts the exits that happened after the last one that is recorded. */
+export type ExitLog = { records: ExitRecord[]; omitted: number }
+
+/** Exits of one request that are recorded. A guest may ask for a terabyte in pieces of a megabyte. */
+const RECORDED = 10_000
 
 /** A log that most requests never write to more than once: its array has no room to spare. */
-export const openLog = (): ExitLog => ({ records: [] })
+export const openLog = (): ExitLog => ({ records: [], omitted: 0 })
 
 export function logExit(log: ExitLog, record: ExitRecord): void {
   if (log.records.length === 0) log.records = [record]
-  else log.records.push(record)
+  else if (log.records.length < RECORDED) log.records.push(record)
+  else log.omitted++
 }
 
 /** `exit_reason` in the run structure, and KVM_MEMORY_EXIT_FLAG_PRIVATE (kvm-guest-memory.md b.1). */

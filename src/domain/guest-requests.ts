@@ -17,6 +17,8 @@ export type RequestOutcome = {
   readonly completed: number
   readonly statuses: readonly (Status | undefined)[]
   readonly exits: readonly ExitRecord[]
+  /** Exits after the last of `exits`, where there were too many to record. */
+  readonly omitted?: number
   readonly waiting?: ExitRecord
 }
 
@@ -32,13 +34,21 @@ export function runRequest(host: HostContext, vm: VmState, vcpu: number, operati
   const { completed, statuses } = request
   const exits = log.records
   // While it waits the request goes on changing, and what is shown of it must not.
-  return waiting === undefined ? { completed, statuses, exits } : { completed, statuses: [...statuses], exits, waiting }
+  if (waiting !== undefined) return { completed, statuses: [...statuses], exits, waiting }
+  return log.omitted === 0 ? { completed, statuses, exits } : { completed, statuses, exits, omitted: log.omitted }
 }
 
-export const presentRequest = ({ completed, statuses, exits, waiting }: RequestOutcome): Record<string, unknown> => ({
+export const presentRequest = ({
+  completed,
+  statuses,
+  exits,
+  omitted,
+  waiting,
+}: RequestOutcome): Record<string, unknown> => ({
   completed,
   entries: statuses.map((status) => ({ status: status ?? NOT_PROCESSED })),
   exits: exits.map(presentExit),
+  ...(omitted === undefined ? {} : { exitsOmitted: omitted }),
   ...(waiting === undefined ? {} : { waiting: presentExit(waiting) }),
 })
 

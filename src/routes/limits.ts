@@ -33,6 +33,8 @@ export const IDEMPOTENCY_KEY_CHARACTERS = 128
 
 /** Entries in one batch (400). */
 export const BATCH_ENTRIES = 1000
+/** Pages that the entries of one batch name together, each of its own size (400). */
+export const BATCH_PAGES = 2 ** 28
 /** Bytes that one guest or host access moves (400). */
 export const ACCESS_BYTES = 64 * KIB
 /** Guest memory that one launch update measures (400). */

@@ -5,7 +5,7 @@ import { invalid } from '../domain/refusal.ts'
 import { PAGES_IN, type RequestEntry } from '../hw/contract.ts'
 import type { Api, Routes } from './api.ts'
 import { unwrap } from './errors.ts'
-import { BATCH_ENTRIES, BULK_BODY_BYTES } from './limits.ts'
+import { BATCH_ENTRIES, BATCH_PAGES, BULK_BODY_BYTES } from './limits.ts'
 import { type Json, mutation } from './mutation.ts'
 import { vmRevision } from './reading.ts'
 import { AddressInput, parseFrame } from './schemas/address.ts'
@@ -20,7 +20,9 @@ const GFN_LIMIT = 2 ** 40
 
 const Entry = closed({
   gpa: AddressInput,
-  pages: Type.Optional(Type.Integer({ minimum: 1, maximum: 2 ** 28, default: 1, description: 'Pages of `pageSize`.' })),
+  pages: Type.Optional(
+    Type.Integer({ minimum: 1, maximum: BATCH_PAGES, default: 1, description: 'Pages of `pageSize`.' }),
+  ),
   pageSize: Type.Optional(Type.Enum(['4K', '2M', '1G'], { default: '4K' })),
   operation: Type.Enum(['private', 'shared', 'psmash', 'unsmash']),
 })
@@ -45,6 +47,9 @@ const Changed = mutated(
     completed: Type.Integer({ description: 'Entries that are done.' }),
     entries: Type.Array(closed({ status: Status })),
     exits: Type.Array(Exit, { description: 'Exits that happened on the way, and how the VMM answered them.' }),
+    exitsOmitted: Type.Optional(
+      Type.Integer({ description: 'Exits that followed, where there were too many to list.' }),
+    ),
     waiting: Type.Optional(Exit),
   },
   'What came of each entry.',
@@ -71,10 +76,19 @@ export function pageStateRoutes(app: Routes, { engine }: Api): void {
     (request, reply) => {
       const { vm } = request.params
       const { vcpu = 0, accept = false, entries } = request.body
-      const command = { type: 'page-states', vm, vcpu, accept, entries: entries.map(parseEntry) } as const
+      const command = { type: 'page-states', vm, vcpu, accept, entries: parseEntries(entries) } as const
       return change(request, reply, engine.hostOfVm(vm), command)
     },
   )
+}
+
+function parseEntries(entries: readonly Entry[]): RequestEntry[] {
+  let total = 0
+  return entries.map((entry, index) => {
+    total += entry.pages ?? 1
+    if (total <= BATCH_PAGES) return parseEntry(entry, index)
+    return unwrap(invalid('too-many-pages', `A batch names at most ${BATCH_PAGES} pages.`, `/entries/${index}/pages`))
+  })
 }
 
 function parseEntry(entry: Entry, index: number): RequestEntry {

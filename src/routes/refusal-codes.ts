@@ -29,6 +29,7 @@ const INVALID: Readonly<Record<string, Row>> = {
   'length-mismatch': ['The length is not that of the data', 'Leave the length out, or give the one that the data has.'],
   'length-required': ['Neither length nor data is given', 'An update needs to know how much it measures.'],
   'length-too-large': ['The update is too long', 'Populate and measure in several updates.'],
+  'too-many-pages': ['The batch names too many pages', 'Its entries together name at most 2^28 pages.'],
   'gpa-or-hpa': ['One address is needed, and only one', 'An access goes by guest-physical or host-physical address.'],
   'offset-without-memfile': [
     'The offset says nothing without a memfile',
