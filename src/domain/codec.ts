@@ -1,4 +1,5 @@
 import type { Status } from '../hw/contract.ts'
+import { isSuccess } from '../hw/shared/status.ts'
 import type { Accepted } from './applied.ts'
 import type { Command } from './commands.ts'
 import type { RequestOutcome } from './guest-requests.ts'
@@ -64,7 +65,7 @@ const isUsual = ({ completed, exits, statuses, waiting }: RequestOutcome): boole
   statuses[0]?.name === 'SUCCESS'
 
 const statusText = (status: Status | undefined): string =>
-  status === undefined ? 'NOT_PROCESSED' : status.code === 0 ? status.name : `${status.name} ${status.code}`
+  status === undefined ? 'NOT_PROCESSED' : isSuccess(status) ? status.name : `${status.name} ${status.code}`
 
 /** What came of a command, as JSON that a replay must arrive at again. */
 export function encodeOutcome(command: Command, applied: Accepted): string {

@@ -1,4 +1,5 @@
 import type { GuestContext, GuestRequest, RequestEntry, Status } from '../hw/contract.ts'
+import { isSuccess } from '../hw/shared/status.ts'
 import type { HostContext } from './context.ts'
 import { convertForFault, type ExitLog, type ExitRecord, hold, logExit, openLog, presentExit, waits } from './exits.ts'
 import { resolveFault } from './faults.ts'
@@ -96,7 +97,8 @@ function acceptEntries(
   exits: ExitLog,
 ): ExitRecord | undefined {
   for (const [index, entry] of entries.entries()) {
-    if (entry.operation !== 'private' || request.statuses[index]?.code !== 0) continue
+    const status = request.statuses[index]
+    if (entry.operation !== 'private' || status === undefined || !isSuccess(status)) continue
     const result = acceptRange(host, vm, guest, entry, exits)
     if ('status' in result) request.statuses[index] = result.status
     else if (waits(vm, result.exit)) {

@@ -1,3 +1,4 @@
+import type { StatusCode } from '../hw/contract.ts'
 import type { Errno } from '../hw/shared/errno.ts'
 
 /**
@@ -18,7 +19,7 @@ export type Refusal = {
   /** JSON pointer of the request field at fault. */
   readonly pointer?: string
   /** What the emulated hardware answered when the refusal comes from there. */
-  readonly hardware?: { readonly status: string; readonly code: number }
+  readonly hardware?: { readonly status: string; readonly code: StatusCode }
   /** What the hardware hands back all the same. */
   readonly outputs?: Readonly<Record<string, unknown>>
   readonly currentState?: string

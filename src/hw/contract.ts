@@ -60,8 +60,12 @@ export type PageSize = '4K' | '2M' | '1G'
 /** 4 KiB pages in a page of each size. */
 export const PAGES_IN: Readonly<Record<PageSize, number>> = { '4K': 1, '2M': 512, '1G': 262144 }
 
-/** What the emulated hardware answered: data, never an error. */
-export type Status = { readonly name: string; readonly code: number }
+/**
+ * What the emulated hardware answered: data, never an error. `code` is a number where the technology's statuses fit one
+ * exactly, and a lower-case hex string in all of them where it has 64-bit ones. 0 and "0x0" are plain success.
+ */
+export type Status = { readonly name: string; readonly code: StatusCode }
+export type StatusCode = number | string
 
 /** A refusal by the kernel's or the technology's rules of a whole request; it changed nothing. */
 export type HwRefusal = {
@@ -70,7 +74,7 @@ export type HwRefusal = {
   readonly detail: string
   readonly pointer?: string
   /** What the firmware answered, when the errno comes from there. */
-  readonly hardware?: { readonly status: string; readonly code: number }
+  readonly hardware?: { readonly status: string; readonly code: StatusCode }
   /** The refused request has changed something all the same, as some firmware does. */
   readonly effects?: true
   /** What the firmware hands back all the same, such as the page it would have accepted. */
@@ -122,7 +126,7 @@ export type AccessKind = 'read' | 'write' | 'execute'
 /** A fault as the architecture names it. `code` is its vector or exit code, `errorCode` its error bits as a hex string. */
 export type Fault = {
   readonly name: string
-  readonly code: number
+  readonly code: StatusCode
   readonly errorCode?: string
   readonly detail: string
 }

@@ -16,7 +16,7 @@ export type ProblemDocument = {
   readonly code: string
   readonly requestId: string
   readonly errno?: Errno
-  readonly hardware?: { readonly status: string; readonly code: number }
+  readonly hardware?: { readonly status: string; readonly code: number | string }
   readonly currentState?: string
   readonly allowedStates?: readonly string[]
   readonly errors?: readonly FieldError[]

@@ -1,5 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox'
-import type { Call, CallResult, GuestContext, GuestRequest, Hardware } from '../contract.ts'
+import type { Call, CallResult, GuestContext, GuestRequest, Hardware, Status } from '../contract.ts'
 import { addressValue, frameOf, HexAddress, offsetInPage } from '../shared/address-schema.ts'
 import { type Host, vmOf } from './data.ts'
 import { BLOCK } from './rmp.ts'
@@ -35,7 +35,7 @@ export const defineCall = <Schema extends TSchema>(definition: Definition<Schema
   }
 }
 
-export const answer = (status: { readonly name: string; readonly code: number }): CallResult => ({
+export const answer = (status: Status): CallResult => ({
   kind: 'done',
   status,
 })

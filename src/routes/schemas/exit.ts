@@ -2,11 +2,18 @@ import Type from 'typebox'
 import { AddressOutput } from './address.ts'
 import { closed, nullable } from './output.ts'
 
+/** Integers, or hex strings where a technology's codes are 64-bit words. */
+export const StatusCode = Type.Unsafe<number | string>({
+  type: ['integer', 'string'],
+  description: 'An integer, or a hex string in technologies whose codes are 64-bit words.',
+  examples: [0],
+})
+
 /** A fault as the architecture names it. */
 export const Fault = closed(
   {
     name: Type.String({ examples: ['#VC'] }),
-    code: Type.Integer(),
+    code: StatusCode,
     errorCode: Type.Optional(Type.String()),
     detail: Type.String(),
   },
@@ -15,7 +22,7 @@ export const Fault = closed(
 
 /** What the hardware or KVM answered. */
 export const Status = closed(
-  { name: Type.String({ examples: ['SUCCESS'] }), code: Type.Integer() },
+  { name: Type.String({ examples: ['SUCCESS'] }), code: StatusCode },
   { description: 'What was answered: data, never an HTTP error.' },
 )
 

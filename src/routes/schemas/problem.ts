@@ -1,6 +1,7 @@
 import Type from 'typebox'
 import { ERRNO } from '../../hw/shared/errno.ts'
 import { PROBLEM_ERRORS } from '../limits.ts'
+import { StatusCode } from './exit.ts'
 
 /** The schema of a problem document (RFC 9457). */
 export const ProblemSchema = Type.Object(
@@ -14,7 +15,7 @@ export const ProblemSchema = Type.Object(
     errno: Type.Optional(Type.Enum(Object.keys(ERRNO), { description: 'What the system call would have returned.' })),
     hardware: Type.Optional(
       Type.Object(
-        { status: Type.String(), code: Type.Integer() },
+        { status: Type.String(), code: StatusCode },
         { description: 'What the emulated hardware answered.', additionalProperties: false },
       ),
     ),

@@ -107,7 +107,7 @@ export const hpa = (frame: number): string => `0x${(frame * 4096).toString(16)}`
 /** The code of a call that must be done. */
 export function codeOf(result: CallResult): number {
   if (result.kind !== 'done') throw new Error(`the call is not done but ${result.kind}`)
-  return result.status.code
+  return Number(result.status.code)
 }
 
 /** The whole state as one comparable text: what a refusal must leave as it was. */

@@ -103,7 +103,7 @@ function apply(bench: Bench, naive: NaiveRmp, step: Step): void {
       : result.kind === 'done'
         ? result.outputs?.carry === true
           ? -1
-          : result.status.code
+          : Number(result.status.code)
         : Number.NaN
   switch (step.op) {
     case 'update': {
