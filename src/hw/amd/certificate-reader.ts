@@ -1,6 +1,6 @@
+import { extensionKey, readExtensions } from '../shared/certificate-reader.ts'
+import * as der from '../shared/der.ts'
 import { AMD_OID } from './certificates.ts'
-import * as der from './der.ts'
-import { view } from './hex.ts'
 
 /** What AMD's extensions of a VCEK or VLEK say: the TCB it was issued for, the chip and the product. */
 export type EndorsementKeyExtensions = {
@@ -13,25 +13,13 @@ export type EndorsementKeyExtensions = {
   readonly productName?: string
 }
 
-const EXTENSIONS_TAG = 0xa3
 const NUMBERS = ['bootloader', 'tee', 'snp', 'microcode', 'fmc'] as const
 
 /** Reads AMD's extensions from a DER certificate (amd-sev-snp.md e), or undefined where it isn't one. */
 export function readEndorsementKey(certificate: Uint8Array): EndorsementKeyExtensions | undefined {
-  const outer = der.readElement(view(certificate), 0)
-  const tbs = outer && der.readElement(outer.contents, 0)
-  const wrapped = tbs && der.readAll(tbs.contents)?.find(({ tag }) => tag === EXTENSIONS_TAG)
-  const list = wrapped && der.readElement(wrapped.contents, 0)
-  const extensions = list && der.readAll(list.contents)
+  const extensions = readExtensions(certificate)
   if (extensions === undefined) return undefined
-  const values = new Map<string, Buffer>()
-  for (const { contents } of extensions) {
-    const parts = der.readAll(contents)
-    const [type, value] = [parts?.[0], parts?.at(-1)]
-    if (type === undefined || value === undefined) return undefined
-    values.set(type.contents.toString('hex'), value.contents)
-  }
-  const extensionValue = (text: string): Buffer | undefined => values.get(der.oid(text).subarray(2).toString('hex'))
+  const extensionValue = (oid: string): Buffer | undefined => extensions.get(extensionKey(oid))
   const found: { [name: string]: number | string } = {}
   for (const name of NUMBERS) {
     const element = integerIn(extensionValue(AMD_OID[name]))

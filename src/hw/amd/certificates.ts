@@ -1,31 +1,31 @@
-import { createPrivateKey, createPublicKey, hash, type KeyObject } from 'node:crypto'
-import * as der from './der.ts'
-import { uncompressed } from './p384.ts'
+import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto'
+import {
+  authorityConstraints,
+  authorityKeyIdentifier,
+  authorityUsage,
+  ecPublicKeyInfo,
+  extension,
+  type IssuedCertificate,
+  issue,
+  type Signer,
+  subjectKeyIdentifier,
+} from '../shared/certificate-writer.ts'
+import * as der from '../shared/der.ts'
 import { type PlatformIdentity, type ProductName, platform } from './platform-keys.ts'
 import { signPss } from './rsa-pss.ts'
 import { SIMULATED_ARK_KEY, SIMULATED_ASK_KEY } from './simulated-vendor-keys.ts'
 import type { Tcb } from './tcb.ts'
 
-export type Certificate = { readonly der: Buffer; readonly pem: string; readonly subject: string }
-export type CertificateChain = { readonly ark: Certificate; readonly ask: Certificate; readonly vcek: Certificate }
-
-/** Fixed dates: evidence knows no clock. */
-const NOT_BEFORE = '240101000000Z'
-const NOT_AFTER = '491231235959Z'
+export type CertificateChain = {
+  readonly ark: IssuedCertificate
+  readonly ask: IssuedCertificate
+  readonly vcek: IssuedCertificate
+}
 
 const OID = {
   rsassaPss: '1.2.840.113549.1.1.10',
   mgf1: '1.2.840.113549.1.1.8',
   sha384: '2.16.840.1.101.3.4.2.2',
-  ecPublicKey: '1.2.840.10045.2.1',
-  secp384r1: '1.3.132.0.34',
-  organization: '2.5.4.10',
-  organizationalUnit: '2.5.4.11',
-  commonName: '2.5.4.3',
-  subjectKeyIdentifier: '2.5.29.14',
-  keyUsage: '2.5.29.15',
-  basicConstraints: '2.5.29.19',
-  authorityKeyIdentifier: '2.5.29.35',
 } as const
 
 /** AMD's own extensions (amd-sev-snp.md e); real certificates also carry four unused versions, 4 to 7, as zero. */
@@ -45,8 +45,6 @@ export const AMD_OID = {
   hwId: `${AMD}.4`,
 } as const
 
-const KEY_CERT_SIGN_AND_CRL_SIGN = der.bitString(Buffer.from([0x06]), 1)
-
 /**
  * The chain of one emulated machine: ARK, ASK and VCEK in the vendor's shape, with names that say what they are.
  * The upper two are the same for every machine of a product; their keys are public and prove nothing.
@@ -61,56 +59,30 @@ export function chainOf(machine: PlatformIdentity): CertificateChain {
   const arkName = `ARK-gmemd-${machine.product} SIMULATED`
   const askName = `SEV-gmemd-${machine.product} SIMULATED`
   const ark = issue({
-    serial: 1,
+    serial: Uint8Array.of(1),
     issuer: arkName,
     subject: arkName,
     publicKey: spkiOf(arkKey),
     extensions: authority(spkiOf(arkKey)),
-    key: arkKey,
+    signer: pssSigner(arkKey),
   })
   const ask = issue({
-    serial: 2,
+    serial: Uint8Array.of(2),
     issuer: arkName,
     subject: askName,
     publicKey: spkiOf(askKey),
     extensions: authority(spkiOf(askKey), spkiOf(arkKey)),
-    key: arkKey,
+    signer: pssSigner(arkKey),
   })
   const vcek = issue({
-    serial: 0,
+    serial: Uint8Array.of(0),
     issuer: askName,
     subject: 'SEV-VCEK gmemd SIMULATED',
-    publicKey: vcekSpki(machine),
+    publicKey: ecPublicKeyInfo('p384', machine.vcekPublic),
     extensions: vcekExtensions(machine),
-    key: askKey,
+    signer: pssSigner(askKey),
   })
   return { ark, ask, vcek }
-}
-
-type Issue = {
-  readonly serial: number
-  readonly issuer: string
-  readonly subject: string
-  readonly publicKey: Buffer
-  readonly extensions: readonly Buffer[]
-  readonly key: KeyObject
-}
-
-function issue({ serial, issuer, subject, publicKey, extensions, key }: Issue): Certificate {
-  const tbs = der.sequence(
-    der.explicit(0, der.integer(2)),
-    der.integer(serial),
-    PSS_SHA384,
-    name(issuer),
-    der.sequence(der.utcTime(NOT_BEFORE), der.utcTime(NOT_AFTER)),
-    name(subject),
-    publicKey,
-    der.explicit(3, der.sequence(...extensions)),
-  )
-  const bytes = der.sequence(tbs, PSS_SHA384, der.bitString(signPss(tbs, key)))
-  const lines = bytes.toString('base64').match(/.{1,64}/g) ?? []
-  const pem = ['-----BEGIN CERTIFICATE-----', ...lines, '-----END CERTIFICATE-----', ''].join('\n')
-  return { der: bytes, pem, subject }
 }
 
 const SHA384 = der.sequence(der.oid(OID.sha384), der.nothing())
@@ -123,30 +95,15 @@ const PSS_SHA384 = der.sequence(
   ),
 )
 
-const name = (commonName: string): Buffer => {
-  const attribute = (type: string, value: string): Buffer => der.set(der.sequence(der.oid(type), der.utf8(value)))
-  return der.sequence(
-    attribute(OID.organizationalUnit, 'SIMULATED hardware, proves nothing'),
-    attribute(OID.organization, 'gmemd'),
-    attribute(OID.commonName, commonName),
-  )
-}
-
-const extension = (type: string, value: Uint8Array, critical = false): Buffer =>
-  der.sequence(der.oid(type), ...(critical ? [der.boolean(true)] : []), der.octetString(value))
+const pssSigner = (key: KeyObject): Signer => ({ algorithm: PSS_SHA384, sign: (tbs) => signPss(tbs, key) })
 
 /** Extensions of a certificate authority; `issuer` is left out where it signs itself. */
-function authority(subject: Buffer, issuer?: Buffer): Buffer[] {
-  const constraints = issuer === undefined ? [der.boolean(true)] : [der.boolean(true), der.integer(0)]
-  return [
-    extension(OID.subjectKeyIdentifier, der.octetString(keyIdentifier(subject))),
-    ...(issuer === undefined
-      ? []
-      : [extension(OID.authorityKeyIdentifier, der.sequence(der.tagged(0x80, keyIdentifier(issuer))))]),
-    extension(OID.basicConstraints, der.sequence(...constraints), true),
-    extension(OID.keyUsage, KEY_CERT_SIGN_AND_CRL_SIGN, true),
-  ]
-}
+const authority = (subject: Buffer, issuer?: Buffer): Buffer[] => [
+  subjectKeyIdentifier(subject),
+  ...(issuer === undefined ? [] : [authorityKeyIdentifier(issuer)]),
+  authorityConstraints(issuer === undefined ? undefined : 0),
+  authorityUsage(),
+]
 
 function vcekExtensions({ productName, reportedTcb, chipId, chipIdBytes }: PlatformIdentity): Buffer[] {
   const { fmc, bootloader, tee, snp, microcode } = reportedTcb
@@ -167,6 +124,3 @@ function vcekExtensions({ productName, reportedTcb, chipId, chipIdBytes }: Platf
 }
 
 const spkiOf = (key: KeyObject): Buffer => createPublicKey(key).export({ type: 'spki', format: 'der' })
-const keyIdentifier = (spki: Buffer): Buffer => hash('sha1', spki, 'buffer')
-const vcekSpki = ({ vcekPublic }: PlatformIdentity): Buffer =>
-  der.sequence(der.sequence(der.oid(OID.ecPublicKey), der.oid(OID.secp384r1)), der.bitString(uncompressed(vcekPublic)))

@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto'
+import { type PublicKey, p384, type Signature } from '../shared/ecdsa.ts'
+import { view } from '../shared/hex.ts'
 import { type Refused, refused } from './fault.ts'
-import { view } from './hex.ts'
-import { type P384PublicKey, type P384Signature, readSignature, signP384, verifyP384, writeSignature } from './p384.ts'
+import { readSignature, writeSignature } from './signature-field.ts'
 
 /** The ID block: what a guest's owner expects of the launch (amd-sev-snp.md d.8). */
 export type IdBlock = {
@@ -59,7 +60,7 @@ export function parseIdBlock(bytes: Uint8Array): { readonly ok: true; readonly b
 }
 
 /** The 0x404-byte form of a P-384 public key: curve, QX and QY little-endian. */
-export function publicKeyStruct({ qx, qy }: P384PublicKey): Buffer {
+export function publicKeyStruct({ qx, qy }: PublicKey): Buffer {
   const key = Buffer.alloc(KEY_STRUCT_BYTES)
   key.writeUInt32LE(CURVE_P384, 0)
   Buffer.from(qx).reverse().copy(key, 4)
@@ -73,7 +74,7 @@ export function publicKeyStruct({ qx, qy }: P384PublicKey): Buffer {
 export const publicKeyDigest = (key: Uint8Array): Buffer => hash('sha384', key, 'buffer')
 
 /** The key in a struct, or undefined where its curve or padding is not that of P-384. */
-function readPublicKey(key: Buffer): P384PublicKey | undefined {
+function readPublicKey(key: Buffer): PublicKey | undefined {
   const component = (at: number): Buffer => Buffer.from(key.subarray(at, at + 48)).reverse()
   const padding = [key.subarray(52, 76), key.subarray(124)]
   if (key.readUInt32LE(0) !== CURVE_P384 || padding.some((part) => part.some((byte) => byte !== 0))) return undefined
@@ -85,24 +86,24 @@ export function idAuth(block: Uint8Array, keys: { readonly id: SigningKey; reado
   const auth = Buffer.alloc(ID_AUTH_BYTES)
   const idKey = publicKeyStruct(keys.id.publicKey)
   auth.writeUInt32LE(ALGORITHM_ECDSA_P384_SHA384, ID_AUTH.idKeyAlgo)
-  writeSignature(auth, ID_AUTH.idBlockSignature, signP384(block, keys.id.privateKey))
+  writeSignature(auth, ID_AUTH.idBlockSignature, p384.sign(block, keys.id.privateKey))
   idKey.copy(auth, ID_AUTH.idKey)
   if (keys.author === undefined) return auth
   auth.writeUInt32LE(ALGORITHM_ECDSA_P384_SHA384, ID_AUTH.authorKeyAlgo)
-  writeSignature(auth, ID_AUTH.idKeySignature, signP384(idKey, keys.author.privateKey))
+  writeSignature(auth, ID_AUTH.idKeySignature, p384.sign(idKey, keys.author.privateKey))
   publicKeyStruct(keys.author.publicKey).copy(auth, ID_AUTH.authorKey)
   return auth
 }
-export type SigningKey = { readonly publicKey: P384PublicKey; readonly privateKey: Uint8Array }
+export type SigningKey = { readonly publicKey: PublicKey; readonly privateKey: Uint8Array }
 
 export type IdAuth = {
   readonly idKeyAlgo: number
   readonly authorKeyAlgo: number
-  readonly idBlockSignature: P384Signature | undefined
-  readonly idKeySignature: P384Signature | undefined
+  readonly idBlockSignature: Signature | undefined
+  readonly idKeySignature: Signature | undefined
   /** Key structs as they stand; the parsed key is undefined where it isn't a P-384 key's. */
-  readonly idKey: { readonly struct: Buffer; readonly publicKey: P384PublicKey | undefined }
-  readonly authorKey: { readonly struct: Buffer; readonly publicKey: P384PublicKey | undefined }
+  readonly idKey: { readonly struct: Buffer; readonly publicKey: PublicKey | undefined }
+  readonly authorKey: { readonly struct: Buffer; readonly publicKey: PublicKey | undefined }
 }
 
 export function parseIdAuth(bytes: Uint8Array): { readonly ok: true; readonly auth: IdAuth } | Refused {
@@ -174,9 +175,9 @@ export function checkIdBlock(inputs: {
   const algorithms = inputs.authorKeyEnabled ? [auth.idKeyAlgo, auth.authorKeyAlgo] : [auth.idKeyAlgo]
   if (algorithms.some((algorithm) => algorithm !== ALGORITHM_ECDSA_P384_SHA384))
     return status('INVALID_PARAM', 'A key algorithm other than ECDSA P-384 with SHA-384.')
-  if (!verifyP384(inputs.idBlock, auth.idBlockSignature, auth.idKey.publicKey))
+  if (!p384.verify(inputs.idBlock, auth.idBlockSignature, auth.idKey.publicKey))
     return status('BAD_SIGNATURE', "The ID key's curve or its signature of the ID block is wrong.")
-  if (inputs.authorKeyEnabled && !verifyP384(auth.idKey.struct, auth.idKeySignature, auth.authorKey.publicKey))
+  if (inputs.authorKeyEnabled && !p384.verify(auth.idKey.struct, auth.idKeySignature, auth.authorKey.publicKey))
     return status('BAD_SIGNATURE', "The author key's curve or its signature of the ID key is wrong.")
   return {
     ok: true,

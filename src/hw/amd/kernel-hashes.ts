@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { guidBytes } from './hex.ts'
+import { guidBytes } from '../shared/hex.ts'
 
 /** Direct boot files to be measured. A missing initrd counts as an empty one, a missing command line as one NUL. */
 export type KernelFiles = {

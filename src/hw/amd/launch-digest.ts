@@ -1,5 +1,5 @@
 import { createHash, createHmac, hash } from 'node:crypto'
-import { view } from './hex.ts'
+import { view } from '../shared/hex.ts'
 
 /** Page types of SNP_LAUNCH_UPDATE (amd-sev-snp.md d.2). */
 export const PAGE_TYPE = { NORMAL: 1, VMSA: 2, ZERO: 3, UNMEASURED: 4, SECRETS: 5, CPUID: 6 } as const

@@ -1,5 +1,5 @@
+import { toHex } from '../shared/hex.ts'
 import { type Refused, refused } from './fault.ts'
-import { toHex } from './hex.ts'
 import { KERNEL_HASH_TABLE_BYTES, type KernelFiles, kernelHashPage, kernelHashTable } from './kernel-hashes.ts'
 import { PAGE, type PageType } from './launch-digest.ts'
 import { type Firmware, FOUR_GIB, type ParsedFirmware, parseFirmware, SECTION, type Section } from './ovmf.ts'

@@ -1,6 +1,6 @@
+import { type HexOrInteger, hexOf, parseBytes, parseU64, toHex } from '../shared/hex.ts'
 import { signatureOfType, VCPU_TYPES } from './cpu.ts'
 import { type Refused, refused } from './fault.ts'
-import { type HexOrInteger, hexOf, parseBytes, parseU64, toHex } from './hex.ts'
 import type { KernelFiles } from './kernel-hashes.ts'
 import { launchMeasure } from './launch-digest.ts'
 import { MAX_VCPUS } from './launch-plan.ts'

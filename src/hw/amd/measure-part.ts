@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
+import { type HexOrInteger, hexOf, parseBytes, toHex } from '../shared/hex.ts'
 import { cpuSignature } from './cpu.ts'
 import { type Refused, refused } from './fault.ts'
-import { type HexOrInteger, hexOf, parseBytes, toHex } from './hex.ts'
 import { idBlock, publicKeyDigest, publicKeyStruct } from './id-block.ts'
 import { kernelHashTable } from './kernel-hashes.ts'
 import { DIGEST_BYTES, isMeasured, LaunchDigest, PAGE, type PageType } from './launch-digest.ts'

@@ -1,6 +1,6 @@
+import { parseBytes, toHex } from '../shared/hex.ts'
 import type { Refused } from './fault.ts'
 import { refused } from './fault.ts'
-import { parseBytes, toHex } from './hex.ts'
 import { DIGEST_BYTES, PAGE } from './launch-digest.ts'
 import { planSnpLaunch, VMSA_GPA } from './launch-plan.ts'
 import {

@@ -1,5 +1,5 @@
+import { guidText, toHex, view } from '../shared/hex.ts'
 import { type Refused, refused } from './fault.ts'
-import { guidText, toHex, view } from './hex.ts'
 import { PAGE } from './launch-digest.ts'
 
 /** Types of a SEV metadata section (amd-sev-snp.md d.5). */

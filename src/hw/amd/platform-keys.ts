@@ -1,6 +1,6 @@
 import { hkdfSync } from 'node:crypto'
+import { type PublicKey, p384 } from '../shared/ecdsa.ts'
 import type { GuestIdentity } from './id-block.ts'
-import { type P384PublicKey, publicKeyOf, scalarFrom } from './p384.ts'
 import { buildReport, type CpuId, type FirmwareVersion, signReport } from './report.ts'
 import { encodeTcb, type Tcb, tcbLayout } from './tcb.ts'
 
@@ -63,7 +63,7 @@ export type PlatformIdentity = Product & {
   /** 64 bytes as reports carry it; on Turin 8 bytes, then zeros. */
   readonly chipId: Uint8Array
   readonly vcekPrivate: Uint8Array
-  readonly vcekPublic: P384PublicKey
+  readonly vcekPublic: PublicKey
 }
 
 /** The default platform is a Genoa with firmware 1.55.49, which writes version 5 reports. */
@@ -74,8 +74,8 @@ export function platform(seed: string, product: ProductName = 'Genoa', reportedT
   chipId.set(derive(seed, `chip id ${product}`, traits.chipIdBytes))
   // As on hardware, a chip has one VCEK for each TCB it reports.
   const tcbBytes = encodeTcb(tcb, tcbLayout(traits.cpuid.familyExt))
-  const vcekPrivate = scalarFrom(derive(seed, `vcek ${product} ${tcbBytes.toString('hex')}`, 72))
-  return { ...traits, product, reportedTcb: tcb, chipId, vcekPrivate, vcekPublic: publicKeyOf(vcekPrivate) }
+  const vcekPrivate = p384.scalarFrom(derive(seed, `vcek ${product} ${tcbBytes.toString('hex')}`, 72))
+  return { ...traits, product, reportedTcb: tcb, chipId, vcekPrivate, vcekPublic: p384.publicKeyOf(vcekPrivate) }
 }
 
 /** Further bytes that a host's seed fixes: report ids, VM keys. */

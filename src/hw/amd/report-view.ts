@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
+import { hexOf, toHex } from '../shared/hex.ts'
 import type { Refused } from './fault.ts'
-import { hexOf, toHex } from './hex.ts'
 import { type FirmwareVersion, keyInfo, parseReport, reportSignature, SIGNED_BYTES } from './report.ts'
 import { encodeTcb, type Tcb, type TcbLayout, tcbLayout, tcbRaw } from './tcb.ts'
 

@@ -1,6 +1,7 @@
+import { type PublicKey, p384, type Signature } from '../shared/ecdsa.ts'
+import { view } from '../shared/hex.ts'
 import { type Refused, refused } from './fault.ts'
-import { view } from './hex.ts'
-import { type P384PublicKey, type P384Signature, readSignature, signP384, verifyP384, writeSignature } from './p384.ts'
+import { readSignature, writeSignature } from './signature-field.ts'
 import { decodeTcb, encodeTcb, type Tcb, type TcbLayout, tcbLayout } from './tcb.ts'
 
 export const REPORT_BYTES = 0x4a0
@@ -143,15 +144,15 @@ export function keyInfo(report: Pick<Report, 'authorKeyEnabled' | 'maskChipKey' 
 /** A signed copy. With signing key NONE the signature stays zero (amd-sev-snp.md e). */
 export function signReport(report: Uint8Array, privateKey: Uint8Array): Buffer {
   const signed = Buffer.from(report)
-  writeSignature(signed, SIGNATURE_AT, signP384(signed.subarray(0, SIGNED_BYTES), privateKey))
+  writeSignature(signed, SIGNATURE_AT, p384.sign(signed.subarray(0, SIGNED_BYTES), privateKey))
   return signed
 }
 
-export const reportSignature = (report: Uint8Array): P384Signature | undefined =>
+export const reportSignature = (report: Uint8Array): Signature | undefined =>
   report.length === REPORT_BYTES ? readSignature(view(report), SIGNATURE_AT) : undefined
 
-export const verifyReport = (report: Uint8Array, key: P384PublicKey): boolean =>
-  verifyP384(report.subarray(0, SIGNED_BYTES), reportSignature(report), key)
+export const verifyReport = (report: Uint8Array, key: PublicKey): boolean =>
+  p384.verify(report.subarray(0, SIGNED_BYTES), reportSignature(report), key)
 
 type ArrayName = (typeof ARRAYS)[number][0]
 type TcbName = (typeof TCBS)[number][0]

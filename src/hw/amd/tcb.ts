@@ -1,4 +1,4 @@
-import { toHex } from './hex.ts'
+import { toHex } from '../shared/hex.ts'
 
 /** Security versions of the platform's parts. Only Turin (family 1A) has an FMC. */
 export type Tcb = {

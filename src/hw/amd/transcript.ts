@@ -1,5 +1,5 @@
 import { createHash, hash } from 'node:crypto'
-import { hexOf, parseBytes, toHex } from './hex.ts'
+import { hexOf, parseBytes, toHex } from '../shared/hex.ts'
 import { type ContentsRun, DIGEST_BYTES, LaunchDigest, PAGE, type PageType, sevLaunchDigest } from './launch-digest.ts'
 import type { LaunchUpdate, UpdateSource } from './launch-plan.ts'
 import type { SevUpdate } from './sev-plan.ts'

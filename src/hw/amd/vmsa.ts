@@ -1,4 +1,4 @@
-import { view } from './hex.ts'
+import { view } from '../shared/hex.ts'
 import { PAGE } from './launch-digest.ts'
 
 /** VMMs whose initial register state is known (amd-sev-snp.md d.7). */

@@ -1,6 +1,6 @@
 import { Type } from 'typebox'
-import { hexOf, toHex } from '../amd/hex.ts'
 import type { Call, CallResult, Status } from '../contract.ts'
+import { hexOf, toHex } from '../shared/hex.ts'
 import { asidsInUse, dataFabricFlush, TOTAL_ASIDS, writeBackCaches } from './asids.ts'
 import {
   addressValue,

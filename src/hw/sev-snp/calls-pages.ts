@@ -1,6 +1,6 @@
 import { Type } from 'typebox'
-import { hexOf } from '../amd/hex.ts'
 import type { Call, CallResult } from '../contract.ts'
+import { hexOf } from '../shared/hex.ts'
 import {
   answer,
   contextFrame,

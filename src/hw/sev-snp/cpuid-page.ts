@@ -1,4 +1,4 @@
-import { view } from '../amd/hex.ts'
+import { view } from '../shared/hex.ts'
 
 /** The CPUID page of a launch: u32 count, u32 and u64 reserved, then 48-byte functions (SNP ABI; amd-sev-snp.md d.2). */
 export const CPUID_MAX = 64

@@ -1,6 +1,6 @@
-import { parseU64 } from '../amd/hex.ts'
 import type { Verdict, VmOptions } from '../contract.ts'
 import { addressOf } from '../shared/address-schema.ts'
+import { parseU64 } from '../shared/hex.ts'
 import { flushAsids, nextAsid } from './asids.ts'
 import { type Config, DEFAULT_POLICY } from './config.ts'
 import { type Host, vmOf } from './data.ts'

@@ -8,11 +8,11 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { readEndorsementKey } from '../../../src/hw/amd/certificate-reader.ts'
 import { certificateChain } from '../../../src/hw/amd/certificates.ts'
-import * as der from '../../../src/hw/amd/der.ts'
 import { NO_IDENTITY } from '../../../src/hw/amd/id-block.ts'
 import { attest, derive, PRODUCTS, platform } from '../../../src/hw/amd/platform-keys.ts'
 import { parseReport, REPORT_BYTES, reportSignature, SIGNED_BYTES, verifyReport } from '../../../src/hw/amd/report.ts'
 import { describeReport } from '../../../src/hw/amd/report-view.ts'
+import * as der from '../../../src/hw/shared/der.ts'
 
 const SEED = 'a host of the test'
 const guest = {

@@ -15,12 +15,12 @@ import {
   publicKeyStruct,
   SIGNATURE_STRUCT_BYTES,
 } from '../../../src/hw/amd/id-block.ts'
-import { publicKeyOf, scalarFrom } from '../../../src/hw/amd/p384.ts'
+import { p384 } from '../../../src/hw/shared/ecdsa.ts'
 import { launchVectors } from '../../support/snp-vectors.ts'
 
 const key = (fill: number) => {
-  const privateKey = scalarFrom(Buffer.alloc(72, fill))
-  return { privateKey, publicKey: publicKeyOf(privateKey) }
+  const privateKey = p384.scalarFrom(Buffer.alloc(72, fill))
+  return { privateKey, publicKey: p384.publicKeyOf(privateKey) }
 }
 const id = key(7)
 const author = key(9)

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { createHash, createHmac } from 'node:crypto'
 import { test } from 'node:test'
 import { Value } from 'typebox/value'
-import { parseBytes } from '../../../src/hw/amd/hex.ts'
 import {
   extendLaunchDigest,
   LaunchDigest,
@@ -17,6 +16,7 @@ import { SevInputs, SevSnpInputs } from '../../../src/hw/amd/measure-schema.ts'
 import { planSevLaunch } from '../../../src/hw/amd/sev-plan.ts'
 import { measureUpdates, rehash } from '../../../src/hw/amd/transcript.ts'
 import { vmsaPage } from '../../../src/hw/amd/vmsa.ts'
+import { parseBytes } from '../../../src/hw/shared/hex.ts'
 import { ovmfImage, STANDARD_SECTIONS } from '../../support/ovmf-image.ts'
 
 const kernel = { kernel: Buffer.from('kernel'), initrd: Buffer.from('initrd'), cmdline: 'ro' }

@@ -3,10 +3,10 @@ import { hash } from 'node:crypto'
 import { test } from 'node:test'
 import { Value } from 'typebox/value'
 import { idAuth, idBlock } from '../../../src/hw/amd/id-block.ts'
-import { publicKeyOf, scalarFrom } from '../../../src/hw/amd/p384.ts'
 import { rehash, type SnpStep } from '../../../src/hw/amd/transcript.ts'
 import type { HwRefusal, Verdict } from '../../../src/hw/contract.ts'
 import { launchSchemas } from '../../../src/hw/sev-snp/config.ts'
+import { p384 } from '../../../src/hw/shared/ecdsa.ts'
 import { fixture, type LaunchVector, launchVectors, NO_VECTORS } from '../../support/snp-vectors.ts'
 import { type Bench, codeOf, createBench, FRAME, fingerprint, GFN, hpa, VM } from './fake-machine.ts'
 import { stateOfFrame } from './page-states.ts'
@@ -185,8 +185,8 @@ for (const vector of launchVectors.vectors.filter(isLaunch)) {
 }
 
 const signer = (name: string) => {
-  const privateKey = scalarFrom(Buffer.alloc(72, name))
-  return { privateKey, publicKey: publicKeyOf(privateKey) }
+  const privateKey = p384.scalarFrom(Buffer.alloc(72, name))
+  return { privateKey, publicKey: p384.publicKeyOf(privateKey) }
 }
 const idKey = signer('id')
 const authorKey = signer('author')

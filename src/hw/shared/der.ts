@@ -1,4 +1,4 @@
-/** As much of ASN.1 DER as X.509 certificates of AMD's shape need. */
+/** As much of ASN.1 DER as X.509 certificates of CPU vendors need. */
 const TAG = {
   boolean: 0x01,
   integer: 0x02,
@@ -42,12 +42,16 @@ export function bitString(bytes: Uint8Array, unusedBits = 0): Buffer {
 /** A non-negative integer. */
 export function integer(value: number): Buffer {
   const bytes: number[] = []
-  let rest = value
-  do {
-    bytes.unshift(rest % 256)
-    rest = Math.floor(rest / 256)
-  } while (rest > 0)
-  return tagged(TAG.integer, Buffer.from((bytes[0] ?? 0) >= 0x80 ? [0, ...bytes] : bytes))
+  for (let rest = value; rest > 0; rest = Math.floor(rest / 256)) bytes.unshift(rest % 256)
+  return unsigned(Uint8Array.from(bytes))
+}
+
+/** A non-negative integer from its big-endian bytes, leading zeros allowed; none are 0. */
+export function unsigned(bytes: Uint8Array): Buffer {
+  const first = bytes.findIndex((byte) => byte !== 0)
+  if (first === -1) return tagged(TAG.integer, Buffer.from([0]))
+  const minimal = bytes.subarray(first)
+  return tagged(TAG.integer, (minimal[0] ?? 0) >= 0x80 ? Buffer.from([0, ...minimal]) : minimal)
 }
 
 export function oid(text: string): Buffer {
