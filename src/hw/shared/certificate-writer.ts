@@ -79,8 +79,15 @@ export const authorityConstraints = (pathLength?: number): Buffer =>
     true,
   )
 
+/** Of a certificate that is no authority. */
+export const endEntityConstraints = (): Buffer => extension(OID.basicConstraints, der.sequence(), true)
+
 export const authorityUsage = (): Buffer => extension(OID.keyUsage, KEY_CERT_SIGN_AND_CRL_SIGN, true)
 
+/** Digital signature and non-repudiation. */
+export const signatureUsage = (): Buffer => extension(OID.keyUsage, DIGITAL_SIGNATURE_AND_NON_REPUDIATION, true)
+
+const DIGITAL_SIGNATURE_AND_NON_REPUDIATION = der.bitString(Buffer.from([0xc0]), 6)
 const KEY_CERT_SIGN_AND_CRL_SIGN = der.bitString(Buffer.from([0x06]), 1)
 
 function name(commonName: string): Buffer {

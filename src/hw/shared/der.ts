@@ -6,6 +6,7 @@ const TAG = {
   octetString: 0x04,
   null: 0x05,
   oid: 0x06,
+  enumerated: 0x0a,
   utf8: 0x0c,
   sequence: 0x30,
   set: 0x31,
@@ -29,6 +30,7 @@ export const set = (...parts: readonly Uint8Array[]): Buffer => tagged(TAG.set, 
 export const octetString = (bytes: Uint8Array): Buffer => tagged(TAG.octetString, bytes)
 export const nothing = (): Buffer => tagged(TAG.null, Buffer.alloc(0))
 export const boolean = (value: boolean): Buffer => tagged(TAG.boolean, Buffer.from([value ? 0xff : 0]))
+export const enumerated = (value: number): Buffer => tagged(TAG.enumerated, Buffer.from([value]))
 export const utf8 = (text: string): Buffer => tagged(TAG.utf8, Buffer.from(text, 'utf8'))
 export const ia5 = (text: string): Buffer => tagged(TAG.ia5, Buffer.from(text, 'latin1'))
 export const utcTime = (text: string): Buffer => tagged(TAG.utcTime, Buffer.from(text, 'latin1'))
