@@ -30,6 +30,7 @@ export const set = (...parts: readonly Uint8Array[]): Buffer => tagged(TAG.set, 
 export const octetString = (bytes: Uint8Array): Buffer => tagged(TAG.octetString, bytes)
 export const nothing = (): Buffer => tagged(TAG.null, Buffer.alloc(0))
 export const boolean = (value: boolean): Buffer => tagged(TAG.boolean, Buffer.from([value ? 0xff : 0]))
+/** A value from 0 to 127. */
 export const enumerated = (value: number): Buffer => tagged(TAG.enumerated, Buffer.from([value]))
 export const utf8 = (text: string): Buffer => tagged(TAG.utf8, Buffer.from(text, 'utf8'))
 export const ia5 = (text: string): Buffer => tagged(TAG.ia5, Buffer.from(text, 'latin1'))

@@ -9,8 +9,7 @@ import {
 } from './td-measurements.ts'
 import { REPORT_DATA_BYTES, TEE_TYPE_TDX } from './tdreport.ts'
 
-export const QUOTE_VERSIONS = [4, 5] as const
-export type QuoteVersion = (typeof QUOTE_VERSIONS)[number]
+export type QuoteVersion = 4 | 5
 
 /** The only attestation key type there is: ECDSA P-256. */
 export const ATTESTATION_KEY_ECDSA_P256 = 2
