@@ -26,7 +26,11 @@ export type StoreOptions = {
   readonly migrations?: string
 }
 
-type Connection = { readonly db: Database.Database; readonly tables: Tables }
+type Connection = {
+  readonly db: Database.Database
+  readonly tables: Tables
+  readonly walPages: Database.Statement<[], [number, number, number]>
+}
 
 /** Failures after which the connection can go on: the transaction was rolled back, and the disk did not fail. */
 const harmless: ReadonlySet<StorageError['code']> = new Set(['full', 'locked'])
@@ -91,9 +95,9 @@ export class StoreDatabase {
   /** Work between groups: keeps the write-ahead log short. A failure closes the store, like a failed commit. */
   maintain(): void {
     if (this.#connection === undefined || this.#directory === undefined) return
-    const { db } = this.#connection
+    const { db, walPages } = this.#connection
     try {
-      const [log = 0, copied = 0] = walPages(db)
+      const [, log = 0, copied = 0] = walPages.get() ?? []
       if (log - copied >= WAL_PAGES) checkpoint(db, 'PASSIVE')
     } catch (error) {
       this.#fail(error)
@@ -161,7 +165,8 @@ export class StoreDatabase {
       if (from < this.#migrations.newest || found === 'unfinished') checking(() => verify(db, tables))
       tables.load()
       directory?.mark()
-      return { db, tables }
+      const walPages = db.prepare<[], [number, number, number]>('PRAGMA wal_checkpoint(NOOP)').raw()
+      return { db, tables, walPages }
     } catch (error) {
       db.close()
       throw error
@@ -234,12 +239,6 @@ export class StoreDatabase {
       throw toStorageError(error, this.#place)
     }
   }
-}
-
-/** How many pages the write-ahead log has, and how many of them are in the database already. */
-function walPages(db: Database.Database): number[] {
-  const [row] = db.prepare<[], [number, number, number]>('PRAGMA wal_checkpoint(NOOP)').raw().all()
-  return row === undefined ? [] : row.slice(1)
 }
 
 function probeDatabase(db: Database.Database): void {

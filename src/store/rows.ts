@@ -112,6 +112,11 @@ export class RowStore {
       row === null ? this.#removeSlot(key) : this.#memslots.put(memslotValues(row))
   }
 
+  /** Forgets what is kept in memory: after a transaction was rolled back. */
+  forget(): void {
+    this.#runs.forget()
+  }
+
   verify(): void {
     const sums = new Map<string, RunSum>()
     this.#hosts.verify()

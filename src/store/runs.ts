@@ -1,7 +1,8 @@
 import type Database from 'better-sqlite3'
 import type { OwnershipRun, RunWindow } from '../domain/journal.ts'
-import { addChecksums, checksum, subtractChecksums } from './checksum.ts'
+import { addChecksums, checksum, checksumOfNumbers, subtractChecksums } from './checksum.ts'
 import { damaged } from './errors.ts'
+import { agree, type Run, RunIndex, type RunState } from './run-index.ts'
 
 type RunRow = [firstGfn: number, pages: number, owner: string, visibility: string, hardware: string]
 
@@ -10,18 +11,18 @@ export type RunSum = { runs: number; checksum: number }
 
 export const NO_RUNS: Readonly<RunSum> = { runs: 0, checksum: 0 }
 
-const agree = (a: RunRow, b: RunRow): boolean => a[4] === b[4] && a[3] === b[3] && a[2] === b[2]
+/** Interned states are forgotten beyond this many: they save work, and nothing relies on finding one again. */
+const STATES_KEPT = 4096
 
-const rowChecksum = (vm: string, [firstGfn, pages, owner, visibility, hardware]: RunRow): number =>
-  checksum(
-    `${vm.length}:${vm} ${firstGfn} ${pages} ${owner.length}:${owner} ${visibility.length}:${visibility} ${hardware}`,
-  )
+const runChecksum = (vmChecksum: number, { first, pages, state }: Run): number =>
+  checksumOfNumbers([vmChecksum, first, pages, state.checksum])
 
 /** Adds a run at the end, growing the last one when they touch and agree. */
-function append(rows: RunRow[], row: RunRow): void {
-  const last = rows.at(-1)
-  if (last !== undefined && last[0] + last[1] === row[0] && agree(last, row)) last[1] += row[1]
-  else rows.push(row)
+function append(runs: Run[], run: Run): void {
+  const last = runs.at(-1)
+  if (last !== undefined && last.first + last.pages === run.first && agree(last.state, run.state)) {
+    runs[runs.length - 1] = { ...last, pages: last.pages + run.pages }
+  } else runs.push(run)
 }
 
 function checkWindow({ vm, start, end, runs }: RunWindow): void {
@@ -34,109 +35,150 @@ function checkWindow({ vm, start, end, runs }: RunWindow): void {
   if (at > end || start >= end) throw new RangeError(`runs of VM ${vm} leave the window [${start}, ${end})`)
 }
 
-const rowOf = (run: OwnershipRun): RunRow => [run.start, run.count, run.owner, run.visibility, run.hardware]
-
-/** The rows that take the place of `before` (those in or touching the window) once the window is written. */
-function replace({ start, end, runs }: RunWindow, before: readonly RunRow[]): RunRow[] {
-  const rows: RunRow[] = []
-  for (const [first, pages, ...rest] of before) {
-    if (first < start) append(rows, [first, Math.min(pages, start - first), ...rest])
+/** The runs that take the place of `before` (those in or touching the window) once the window is written. */
+function merge(start: number, end: number, inside: readonly Run[], before: readonly Run[]): Run[] {
+  const runs: Run[] = []
+  for (const { first, pages, state } of before) {
+    if (first < start) append(runs, { first, pages: Math.min(pages, start - first), state })
   }
-  for (const run of runs) append(rows, rowOf(run))
-  for (const [first, pages, ...rest] of before) {
+  for (const run of inside) append(runs, run)
+  for (const { first, pages, state } of before) {
     const from = Math.max(first, end)
-    if (first + pages > end) append(rows, [from, first + pages - from, ...rest])
+    if (first + pages > end) append(runs, { first: from, pages: first + pages - from, state })
   }
-  return rows
+  return runs
 }
 
 /** Page ownership as maximal runs, changed window by window. */
 export class PageRuns {
-  readonly #db: Database.Database
-  readonly #around: Database.Statement<[string, string, number, number, number], string>
+  readonly #states = new RunStates()
+  readonly #vms = new Map<string, { readonly index: RunIndex; readonly checksum: number }>()
+  readonly #select: Database.Statement<[string], RunRow>
+  readonly #count: Database.Statement<[], number>
   readonly #insert: Database.Statement<[string, ...RunRow]>
-  readonly #update: Database.Statement<[number, string, string, string, string, number]>
+  readonly #move: Database.Statement<[...RunRow, string, number]>
+  readonly #resize: Database.Statement<[number, string, number]>
   readonly #delete: Database.Statement<[string, number]>
   readonly #deleteAll: Database.Statement<[string]>
 
   constructor(db: Database.Database) {
-    this.#db = db
-    // One text instead of rows, because fetching a list costs several times what finding it does. And no bare parameter
-    // beside a range: the planner would look at its value, and compile the statement anew for each.
-    this.#around = db
-      .prepare<[string, string, number, number, number], string>(
-        'SELECT json_group_array(json_array(first_gfn, pages, owner, visibility, hardware)) FROM (SELECT * FROM page_runs ' +
-          "WHERE vm = ? || '' AND first_gfn >= " +
-          "ifnull((SELECT max(first_gfn) FROM page_runs WHERE vm = ? || '' AND first_gfn < ? + 0), ? + 0) " +
-          'AND first_gfn <= ? + 0 ORDER BY first_gfn)',
-      )
-      .pluck()
-    this.#insert = db.prepare(
-      'INSERT INTO page_runs (vm, first_gfn, pages, owner, visibility, hardware) VALUES (?, ?, ?, ?, ?, ?)',
+    const columns = 'first_gfn, pages, owner, visibility, hardware'
+    const row = 'vm = ? AND first_gfn = ?'
+    this.#select = db
+      .prepare<[string], RunRow>(`SELECT ${columns} FROM page_runs WHERE vm = ? ORDER BY first_gfn`)
+      .raw()
+    this.#count = db.prepare<[], number>('SELECT count(*) FROM page_runs').pluck()
+    this.#insert = db.prepare(`INSERT INTO page_runs (vm, ${columns}) VALUES (?, ?, ?, ?, ?, ?)`)
+    this.#move = db.prepare(
+      `UPDATE page_runs SET first_gfn = ?, pages = ?, owner = ?, visibility = ?, hardware = ? WHERE ${row}`,
     )
-    this.#update = db.prepare(
-      'UPDATE page_runs SET pages = ?, owner = ?, visibility = ?, hardware = ? WHERE vm = ? AND first_gfn = ?',
-    )
-    this.#delete = db.prepare('DELETE FROM page_runs WHERE vm = ? AND first_gfn = ?')
+    this.#resize = db.prepare(`UPDATE page_runs SET pages = ? WHERE ${row}`)
+    this.#delete = db.prepare(`DELETE FROM page_runs WHERE ${row}`)
     this.#deleteAll = db.prepare('DELETE FROM page_runs WHERE vm = ?')
+  }
+
+  /** Forgets what is kept in memory of the rows: after a transaction was rolled back. */
+  forget(): void {
+    this.#vms.clear()
   }
 
   /** Writes one window and keeps `sum` in step. Runs outside the window are only touched where they border on it. */
   apply(window: RunWindow, sum: RunSum): void {
     checkWindow(window)
     const { vm, start, end } = window
-    const before: RunRow[] = JSON.parse(this.#around.get(vm, vm, start, start, end) ?? '[]')
-    const after = replace(window, before)
-    const old = new Map(before.map((row) => [row[0], row]))
-    for (const row of after) {
-      const was = old.get(row[0])
-      old.delete(row[0])
-      if (was !== undefined && was[1] === row[1] && agree(was, row)) continue
-      if (was === undefined) this.#insert.run(vm, ...row)
-      else this.#update.run(row[1], row[2], row[3], row[4], vm, row[0])
-      if (was !== undefined) sum.checksum = subtractChecksums(sum.checksum, rowChecksum(vm, was))
-      else sum.runs += 1
-      sum.checksum = addChecksums(sum.checksum, rowChecksum(vm, row))
+    const { index, checksum: seed } = this.#load(vm)
+    const inside = window.runs.map((run) => this.#runOf(run))
+    const around = index.around(start, end)
+    const { removed, added, changed } = index.replace(start, end, around, merge(start, end, inside, around))
+    for (const { before, after } of changed) {
+      if (agree(before.state, after.state)) this.#resize.run(after.pages, vm, after.first)
+      else this.#move.run(...rowOf(after), vm, before.first)
+      sum.checksum = addChecksums(subtractChecksums(sum.checksum, runChecksum(seed, before)), runChecksum(seed, after))
     }
-    for (const row of old.values()) {
-      this.#delete.run(vm, row[0])
-      sum.runs -= 1
-      sum.checksum = subtractChecksums(sum.checksum, rowChecksum(vm, row))
+    sum.runs += added.length - removed.length
+    for (const run of removed) sum.checksum = subtractChecksums(sum.checksum, runChecksum(seed, run))
+    for (const run of added) {
+      const row = removed.pop()
+      if (row === undefined) this.#insert.run(vm, ...rowOf(run))
+      else this.#move.run(...rowOf(run), vm, row.first)
+      sum.checksum = addChecksums(sum.checksum, runChecksum(seed, run))
     }
+    for (const run of removed) this.#delete.run(vm, run.first)
   }
 
   deleteVm(vm: string): void {
+    this.#vms.delete(vm)
     this.#deleteAll.run(vm)
   }
 
   /** Checks that the runs of each VM are those its sum in `sums` speaks of, positive, disjoint and maximal. */
   verify(sums: ReadonlyMap<string, RunSum>): void {
-    const select = this.#db.prepare<[string], RunRow>(
-      'SELECT first_gfn, pages, owner, visibility, hardware FROM page_runs WHERE vm = ? ORDER BY first_gfn',
-    )
     let total = 0
     for (const [vm, sum] of sums) {
-      const rows = select.raw().all(vm)
-      verifyRuns(vm, rows, sum)
-      total += rows.length
+      this.#verifyVm(vm, sum)
+      total += sum.runs
     }
-    const stored = this.#db.prepare<[], number>('SELECT count(*) FROM page_runs').pluck().get()
-    if (stored !== total) throw damaged('table page_runs has rows of a VM that is not in table vms')
+    if (this.#count.get() !== total) throw damaged('table page_runs has rows of a VM that is not in table vms')
+  }
+
+  #verifyVm(vm: string, expected: RunSum): void {
+    const seed = checksum(vm)
+    let sum = 0
+    let count = 0
+    let last: Run | undefined
+    for (const row of this.#select.iterate(vm)) {
+      const run = this.#fromRow(row)
+      const end = last === undefined ? 0 : last.first + last.pages
+      const joins = last !== undefined && run.first === end && agree(last.state, run.state)
+      if (run.pages <= 0 || run.first < end || joins) {
+        throw damaged(`row (${vm}, ${run.first}) of table page_runs is not a maximal run apart from the one before it`)
+      }
+      last = run
+      count += 1
+      sum = addChecksums(sum, runChecksum(seed, run))
+    }
+    if (count !== expected.runs || sum !== expected.checksum) {
+      throw damaged(`the rows of VM ${vm} in table page_runs do not match the checksum in its row of table vms`)
+    }
+  }
+
+  #load(vm: string): { readonly index: RunIndex; readonly checksum: number } {
+    const known = this.#vms.get(vm)
+    if (known !== undefined) return known
+    const index = new RunIndex()
+    for (const row of this.#select.iterate(vm)) index.add(this.#fromRow(row))
+    const loaded = { index, checksum: checksum(vm) }
+    this.#vms.set(vm, loaded)
+    return loaded
+  }
+
+  #runOf({ start, count, owner, visibility, hardware }: OwnershipRun): Run {
+    return { first: start, pages: count, state: this.#states.of(owner, visibility, hardware) }
+  }
+
+  #fromRow([first, pages, owner, visibility, hardware]: RunRow): Run {
+    return { first, pages, state: this.#states.of(owner, visibility, hardware) }
   }
 }
 
-function verifyRuns(vm: string, rows: readonly RunRow[], expected: RunSum): void {
-  let sum = 0
-  let last: RunRow | undefined
-  for (const row of rows) {
-    const end = last === undefined ? 0 : last[0] + last[1]
-    if (row[1] <= 0 || row[0] < end || (last !== undefined && row[0] === end && agree(last, row))) {
-      throw damaged(`row (${vm}, ${row[0]}) of table page_runs is not a maximal run apart from the one before it`)
+const rowOf = ({ first, pages, state }: Run): RunRow => [first, pages, state.owner, state.visibility, state.hardware]
+
+/** One object a state, with its checksum. */
+class RunStates {
+  readonly #byHardware = new Map<string, RunState[]>()
+
+  of(owner: string, visibility: string, hardware: string): RunState {
+    let states = this.#byHardware.get(hardware)
+    if (states === undefined) {
+      if (this.#byHardware.size >= STATES_KEPT) this.#byHardware.clear()
+      states = []
+      this.#byHardware.set(hardware, states)
     }
-    last = row
-    sum = addChecksums(sum, rowChecksum(vm, row))
-  }
-  if (rows.length !== expected.runs || sum !== expected.checksum) {
-    throw damaged(`the rows of VM ${vm} in table page_runs do not match the checksum in its row of table vms`)
+    const known = states.find((state) => state.owner === owner && state.visibility === visibility)
+    if (known !== undefined) return known
+    const text = `${owner.length}:${owner} ${visibility.length}:${visibility} ${hardware}`
+    const state = { owner, visibility, hardware, checksum: checksum(text) }
+    states.push(state)
+    return state
   }
 }

@@ -26,6 +26,7 @@ export class Tables {
   load(): void {
     this.#sums.load()
     this.journal.load()
+    this.rows.forget()
   }
 
   /** Writes a group; the caller has opened a transaction. */

@@ -8,7 +8,7 @@ const files = sourceFiles()
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   hw: ['hw'],
   domain: ['domain', 'hw'],
-  store: ['store', 'domain'],
+  store: ['store', 'domain', 'hw'],
   routes: ['routes', 'domain', 'hw'],
   server: ['server', 'routes', 'store', 'domain', 'hw'],
 }
@@ -18,6 +18,9 @@ const SHARED_HARDWARE = ['shared', 'amd', 'contract.ts']
 
 /** The port that the store implements, with its error class. */
 const PORT = 'src/domain/journal.ts'
+
+/** The structure that indexes page runs. */
+const PAGE_MAP = 'src/hw/shared/page-map.ts'
 
 const layerOf = (target: string): string | undefined => /^src\/([a-z]+)\//.exec(target)?.[1]
 const backendOf = (target: string): string | undefined => /^src\/hw\/([^/]+)/.exec(target)?.[1]
@@ -37,7 +40,7 @@ test('every file is in a layer', () => {
   )
 })
 
-test('imports go server → routes → domain → hw, and the store knows only the domain', () => {
+test('imports go server → routes → domain → hw, and the store beside routes', () => {
   const wrong = violations(({ file }, { target }) => {
     const layer = layerOf(target)
     return layer !== undefined && !(ALLOWED[layerOf(file) ?? '']?.includes(layer) ?? false)
@@ -49,6 +52,13 @@ test('the store takes types from the domain, and nothing that runs but its port'
   const wrong = violations(
     ({ file }, { target, typeOnly }) =>
       layerOf(file) === 'store' && layerOf(target) === 'domain' && !typeOnly && target !== PORT,
+  )
+  assert.deepEqual(wrong, [])
+})
+
+test('the store knows of the hardware nothing but the page map', () => {
+  const wrong = violations(
+    ({ file }, { target }) => layerOf(file) === 'store' && layerOf(target) === 'hw' && target !== PAGE_MAP,
   )
   assert.deepEqual(wrong, [])
 })
