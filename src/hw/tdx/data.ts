@@ -1,4 +1,5 @@
 import type { Machine } from '../contract.ts'
+import { createEvidence, type Evidence } from './evidence/evidence.ts'
 import { createKot, type Kot } from './module/kot.ts'
 import { createPamt, type Pamt } from './module/pamt.ts'
 import type { Td } from './module/td.ts'
@@ -32,8 +33,14 @@ export const createData = (options: { readonly frames: number; readonly seed: st
   poisoned: new Set(),
 })
 
-/** A host's data with the machine under it: what every call works on. */
-export type Host = { readonly data: TdxData; readonly machine: Machine }
+/** A host's data with the machine under it: what every call works on. `evidence` can be made again from the seed. */
+export type Host = { readonly data: TdxData; readonly machine: Machine; readonly evidence: Evidence }
+
+export const openHost = (data: TdxData, machine: Machine): Host => ({
+  data,
+  machine,
+  evidence: createEvidence(data.seed),
+})
 
 export function vmOf(data: TdxData, vm: string): VmRecord {
   const record = data.vms.get(vm)

@@ -62,6 +62,9 @@ export const STATUS_CLASS = {
   TDX_L2_SEPT_ENTRY_NOT_FREE: 0xc0000b10,
   TDX_PAGE_ATTR_INVALID: 0xc0000b11,
   TDX_L2_SEPT_PAGE_NOT_PROVIDED: 0xc0000b12,
+  TDX_METADATA_FIELD_ID_INCORRECT: 0xc0000c00,
+  TDX_METADATA_FIELD_NOT_WRITABLE: 0xc0000c01,
+  TDX_METADATA_FIELD_VALUE_NOT_VALID: 0xc0000c03,
 } as const
 export type StatusName = keyof typeof STATUS_CLASS
 
@@ -123,9 +126,8 @@ export const statusOf = (name: StatusName): Status => statusWith(name, 0)
 export const operandStatus = (name: StatusName, operand: OperandName): Status => statusWith(name, OPERAND[operand])
 
 export const SUCCESS = statusOf('TDX_SUCCESS')
-/** What executing the other side's instruction raises. */
-export const UNDEFINED_OPCODE: Status = { name: '#UD', code: '0x6' }
 
-/** The name of the operand that a status names, for those that carry an id rather than a level or an exit reason. */
-export const operandName = (operand: number): OperandName | undefined => OPERAND_NAMES.get(operand)
-const OPERAND_NAMES = new Map(Object.entries(OPERAND).map(([name, id]) => [id as number, name as OperandName]))
+/** Exceptions instead of an answer: their vectors. */
+export const UNDEFINED_OPCODE: Status = { name: '#UD', code: '0x6' }
+export const DOUBLE_FAULT: Status = { name: '#DF', code: '0x8' }
+export const VIRTUALIZATION_EXCEPTION: Status = { name: '#VE', code: '0x14' }

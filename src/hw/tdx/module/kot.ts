@@ -43,15 +43,12 @@ export function freeKey(kot: Kot, hkid: number): void {
 
 export const isWrittenBack = (kot: Kot, hkid: number): boolean => kot.unwritten[hkid - FIRST_PRIVATE_KEY] === 0
 
-/** Writes one package's cache back for every flushed key; false when there is none (a.5 step 3). */
-export function writeBack(kot: Kot, onPackage: number): boolean {
-  let found = false
-  for (const [index, state] of kot.states.entries()) {
-    if (state !== KEY_STATE.FLUSHED) continue
-    found = true
-    kot.unwritten[index] = (kot.unwritten[index] ?? 0) & ~(1 << onPackage)
-  }
-  return found
+export const hasFlushedKey = (kot: Kot): boolean => kot.states.includes(KEY_STATE.FLUSHED)
+
+/** Writes one package's cache back for every flushed key (a.5 step 3). */
+export function writeBack(kot: Kot, onPackage: number): void {
+  for (const [index, state] of kot.states.entries())
+    if (state === KEY_STATE.FLUSHED) kot.unwritten[index] = (kot.unwritten[index] ?? 0) & ~(1 << onPackage)
 }
 
 /** The lowest free key, or -1. */

@@ -1,9 +1,13 @@
-import { create as createMrtd, type Mrtd } from '../measurement/mrtd.ts'
+import type { TdInfo } from '../evidence/tdreport.ts'
+import { create as createMrtd, digest, type Mrtd } from '../measurement/mrtd.ts'
 import { RTMR_BYTES } from '../measurement/rtmr.ts'
 import { LIFECYCLE, type Lifecycle, OP_STATE, type OpState } from './op-states.ts'
 import { createSept, type Sept } from './sept.ts'
 import type { TdParams } from './td-params.ts'
 import type { Vcpu } from './vcpu.ts'
+
+/** TDCS.TD_CTLS: whether an access to a pending page is a TD exit rather than #VE (intel-tdx.md d.2). */
+export const TD_CTLS = { PENDING_VE_DISABLE: 1 } as const
 
 /** A TD: what its TDR and its TDCS hold. Plain data. */
 export type Td = {
@@ -25,7 +29,7 @@ export type Td = {
   /** vCPUs inside since an even and since an odd epoch. */
   readonly refcount: [number, number]
   params: TdParams
-  /** TD_CTLS, which the guest may write with FLEXIBLE_PENDING_VE: bit 0 disables #VE on pending pages. */
+  /** Bits of {@link TD_CTLS}. */
   tdCtls: number
   readonly mrtd: Mrtd
   /** MRTD since MR.FINALIZE. */
@@ -82,3 +86,19 @@ export function vcpuAt(td: Td, index: number): Vcpu | undefined {
   const tdvpr = td.indexed[index]
   return tdvpr === undefined ? undefined : td.vcpus.get(tdvpr)
 }
+
+/** Whether an access to a pending page is a TD exit; otherwise it is a #VE in the guest (d.2). */
+export const pendingExits = (td: Td): boolean => (td.tdCtls & TD_CTLS.PENDING_VE_DISABLE) !== 0
+
+/** What reports and quotes say of a TD (e.3). MRTD is what it would be if finalised now until it is. */
+export const tdInfo = (td: Td): TdInfo => ({
+  attributes: td.params.attributes,
+  xfam: td.params.xfam,
+  mrtd: td.finalDigest ?? digest(td.mrtd),
+  mrconfigid: td.params.mrconfigid,
+  mrowner: td.params.mrowner,
+  mrownerconfig: td.params.mrownerconfig,
+  rtmrs: td.rtmrs,
+  servtdHash: NO_SERVICE_TDS,
+})
+const NO_SERVICE_TDS = new Uint8Array(RTMR_BYTES)
