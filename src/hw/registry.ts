@@ -2,6 +2,7 @@ import { measurers as amdMeasurers } from './amd/measurers.ts'
 import type { Backend, Measurer } from './contract.ts'
 import { backend as sevSnp } from './sev-snp/index.ts'
 import { backend as swProtected } from './sw-protected/index.ts'
+import { measurer as tdxMeasurer } from './tdx/measurement/measure.ts'
 
 /** Every technology gmemd emulates: a new one is a folder beside this file and a line here. */
 export const backends: ReadonlyMap<string, Backend> = new Map(
@@ -10,5 +11,5 @@ export const backends: ReadonlyMap<string, Backend> = new Map(
 
 /** What can be measured without a VM. */
 export const measurers: ReadonlyMap<string, Measurer> = new Map(
-  amdMeasurers.map((measurer) => [measurer.technology, measurer]),
+  [...amdMeasurers, tdxMeasurer].map((measurer) => [measurer.technology, measurer]),
 )
