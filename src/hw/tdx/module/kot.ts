@@ -6,16 +6,18 @@ export type KeyState = (typeof KEY_STATE)[keyof typeof KEY_STATE]
 export const FIRST_PRIVATE_KEY = 64
 export const KEYS = 128
 
+/** Processor packages of a machine: KEY.CONFIG and CACHE.WB run once on each. */
+export const PACKAGES = 2
+
 /** Key Ownership Table: `states` and, for flushed keys, the packages whose caches still hold lines (a bit each). */
 export type Kot = {
-  /** Processor packages: KEY.CONFIG and CACHE.WB run once on each. */
   readonly packages: number
   /** By HKID - FIRST_PRIVATE_KEY. */
   readonly states: KeyState[]
   readonly unwritten: number[]
 }
 
-export const createKot = (packages = 1): Kot => {
+export const createKot = (packages = PACKAGES): Kot => {
   const count = KEYS - FIRST_PRIVATE_KEY
   const states: KeyState[] = new Array(count).fill(KEY_STATE.FREE)
   states[0] = KEY_STATE.RESERVED
