@@ -2,6 +2,7 @@ import type { Call } from '../hw/contract.ts'
 import { type Applied, accepted, acceptedFrames, appliedFrom } from './applied.ts'
 import type { CommandOf } from './commands.ts'
 import { type HostContext, touchVm } from './context.ts'
+import { byteAddress } from './exits.ts'
 import { runAccess } from './guest-access.ts'
 import { runCall } from './guest-calls.ts'
 import { guestContext, presentRequest, runRequest } from './guest-requests.ts'
@@ -19,7 +20,10 @@ function notReady(host: HostContext, vm: VmState, vcpu: number, raw: boolean): A
   }
   const current = host.hardware.vmState(vm.id)
   if (!raw && current !== 'running') {
-    const detail = 'The guest runs only after its launch is finished.'
+    const detail =
+      current === 'dead'
+        ? 'The guest is dead: KVM_RUN fails with EIO.'
+        : 'The guest runs only after its launch is finished.'
     return refusedBy(conflict('vm-not-running', detail, { currentState: current, allowedStates: ['running'] }))
   }
   return undefined
@@ -49,19 +53,25 @@ export function accessCommand(host: HostContext, vm: VmState, command: CommandOf
   if (start + BigInt(command.length) > 2n ** 52n) {
     return appliedFrom(invalid('gpa-beyond-limit', 'The access ends beyond 2^52.', '/gpa'), () => accepted({}, vm))
   }
-  const { private: isPrivate, kind, length, data, vmpl } = command
+  const { kind, length, data, vmpl } = command
+  const alias = host.hardware.sharedAlias?.(vm.id, Number(start >> 12n)) ?? -1
+  if (alias >= 0 && command.private === true) {
+    const detail = 'The address has the bit that makes an access shared.'
+    return refusedBy(invalid('private-shared-address', detail, '/private'))
+  }
   const value = runAccess(host, vm, command.vcpu, {
     kind: 'access',
-    address: command.gpa,
-    private: isPrivate,
+    address: alias < 0 ? command.gpa : byteAddress(alias, Number(start & 4095n)),
+    private: alias < 0 ? command.private : false,
     access: kind,
     length,
     data,
     vmpl,
   })
   touchVm(host, vm)
-  const first = Number(start >> 12n)
-  return acceptedFrames(value, vm, first, Number((start + BigInt(Math.max(length, 1)) + 4095n) >> 12n))
+  const first = alias < 0 ? Number(start >> 12n) : alias
+  const pages = Number((BigInt(Math.max(length, 1)) + (start & 4095n) + 4095n) >> 12n)
+  return acceptedFrames(value, vm, first, first + pages)
 }
 
 export function hostAccessCommand(host: HostContext, vm: VmState, command: CommandOf<'host-access'>): Applied {

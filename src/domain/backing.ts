@@ -149,17 +149,16 @@ export function punch(host: HostContext, memfile: MemfileState, first: number, e
 /** Frees a run of pages that lie in consecutive frames. */
 function detach(host: HostContext, memfile: MemfileState, page: number, count: number): void {
   const frame = translation.target(page, pageMap.get(memfile.backing, page))
-  if (memfile.vm !== null) invalidate(host, memfile.vm, memfile, page, frame, count)
+  if (memfile.vm === null) free(host, frame, count)
+  else invalidate(host, memfile.vm, memfile, page, frame, count)
   for (const consumer of memfile.consumers) consumer.invalidated += count
-  host.memory.clear(frame, count)
-  framePool.free(host.state.pool, frame, count)
   if (count === 1) pageMap.set(memfile.backing, page, translation.ABSENT)
   else pageMap.setRange(memfile.backing, page, page + count, translation.ABSENT)
   memfile.allocated -= count
   host.changes.memfile(memfile.id)
 }
 
-/** Unmaps file pages [page, page + count) wherever a slot shows them, and takes them from the hardware. */
+/** Unmaps file pages [page, page + count) wherever a slot shows them, takes them from the hardware, and frees them. */
 function invalidate(
   host: HostContext,
   vm: VmState,
@@ -173,14 +172,23 @@ function invalidate(
     const from = Math.max(at, binding.firstPage)
     const to = Math.min(page + count, binding.firstPage + binding.pages)
     if (from >= to) continue
-    if (from > at) host.hardware.release(vm.id, -1, frame + at - page, from - at)
+    if (from > at) release(host, vm, -1, frame + at - page, from - at)
     const gfn = guestFrame(binding, from)
     stage2.unmap(vm, gfn, gfn + to - from)
-    host.hardware.release(vm.id, gfn, frame + from - page, to - from)
+    release(host, vm, gfn, frame + from - page, to - from)
     host.changes.pagesOf(vm.id, gfn, gfn + to - from)
     at = to
   }
-  if (at < page + count) host.hardware.release(vm.id, -1, frame + at - page, page + count - at)
+  if (at < page + count) release(host, vm, -1, frame + at - page, page + count - at)
+}
+
+function release(host: HostContext, vm: VmState, gfn: number, frame: number, count: number): void {
+  if (host.hardware.release(vm.id, gfn, frame, count)) free(host, frame, count)
+}
+
+function free(host: HostContext, frame: number, count: number): void {
+  host.memory.clear(frame, count)
+  framePool.free(host.state.pool, frame, count)
 }
 
 /** A negative errno, as a VMM hands it to KVM. */

@@ -59,7 +59,9 @@ const mapGpaRange = (exit: Exit, span: number) => ({
   ],
 })
 
-const byteAddress = (gfn: number, offset: number): string => `0x${((BigInt(gfn) << 12n) + BigInt(offset)).toString(16)}`
+/** A byte address as clients read it. */
+export const byteAddress = (gfn: number, offset: number): string =>
+  `0x${((BigInt(gfn) << 12n) + BigInt(offset)).toString(16)}`
 
 /**
  * What the VMM does with an exit when gmemd plays it: converts what the exit asks for, whole folios at a time. Returns

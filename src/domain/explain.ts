@@ -17,7 +17,7 @@ export function explainPage(host: HostContext, vm: VmState, gfn: number): Json {
   const frame = slot === undefined ? -1 : privateFrame(slot, gfn)
   const shared = slot === undefined ? -1 : sharedFrame(vm, slot, gfn)
   const used = isPrivate ? frame : shared
-  const mapping = stage2.translate(vm, gfn)
+  const mapping = stage2.translate(host, vm, gfn, isPrivate)
   let run: PageRun | undefined
   forEachPageRun(host, vm, gfn, gfn + 1, (page) => {
     run = page

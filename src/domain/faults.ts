@@ -42,7 +42,7 @@ function mapPrivate(host: HostContext, vm: VmState, slot: MemslotState, fault: G
   const frame = privateFrame(slot, firstGfn)
   const verdict = host.hardware.assign(vm.id, firstGfn, frame, block, block)
   if (!verdict.ok) return memoryFault(fault, true, verdict.refusal.errno)
-  stage2.install(vm, fault.gfn, mappingSpan(host, vm, fault.gfn, frame, block), true)
+  stage2.install(host, vm, fault.gfn, mappingSpan(host, vm, fault.gfn, frame, block), true)
   host.changes.pagesOf(vm.id, firstGfn, firstGfn + block)
   return undefined
 }
@@ -74,7 +74,7 @@ function mapShared(host: HostContext, vm: VmState, slot: MemslotState, fault: Gu
   if (slot.hva === null) return memoryFault(fault, false)
   const frame = touch(host, vm, fault.gfn - slot.firstGfn + slot.hva)
   if (frame < 0) return memoryFault(fault, false, 'ENOMEM')
-  stage2.install(vm, fault.gfn, 1, false)
+  stage2.install(host, vm, fault.gfn, 1, false)
   host.changes.pagesOf(vm.id, fault.gfn, fault.gfn + 1)
   return undefined
 }

@@ -98,12 +98,13 @@ function reach(
     const recorded = privacyOf(vm).isPrivate(host, vm, piece.gfn)
     const isPrivate = host.backend.properties.accessKind === 'record' ? recorded : (access.private ?? recorded)
     const fault = { vcpu, gfn: piece.gfn, private: isPrivate, write, offset: piece.offset }
-    const mapping = stage2.translate(vm, piece.gfn)
+    const mapping = stage2.translate(host, vm, piece.gfn, isPrivate)
     if (mapping !== undefined && !(write && !mapping.private && slotAt(vm, piece.gfn)?.readOnly)) {
       const check = host.hardware.checkGuest(vm.id, piece.gfn, mapping, isPrivate, access.access, access.vmpl)
       if (check.kind === 'ok') return { kind: 'ok', mapping, ciphertext: false }
       if (check.kind === 'ciphertext') return { kind: 'ok', mapping, ciphertext: true }
       if (check.kind === 'guest-fault') return check
+      if (check.kind === 'vm-dead') return { kind: 'exit', exit: vmDied(vcpu, piece), fault: check.fault }
       last = check.fault
       stage2.unmap(vm, piece.gfn, piece.gfn + 1)
       if (check.mended) continue
@@ -116,6 +117,17 @@ function reach(
   }
   return { kind: 'exit', exit: stuck(vcpu, piece, last), ...(last === undefined ? {} : { fault: last }) }
 }
+
+/** KVM has given the VM up: KVM_RUN fails from now on. */
+const vmDied = (vcpu: number, piece: Piece): Exit => ({
+  vcpu,
+  reason: 'KVM_EXIT_INTERNAL_ERROR',
+  firstGfn: piece.gfn,
+  pages: 1,
+  private: true,
+  errno: 'EIO',
+  detail: 'the guest is dead',
+})
 
 const stuck = (vcpu: number, piece: Piece, fault: Fault | undefined): Exit => ({
   vcpu,

@@ -50,13 +50,13 @@ function serveFault(
   result: Extract<CallResult, { kind: 'fault' }>,
   exits: ExitLog,
 ) {
-  const before = stage2.translate(vm, result.gfn)
+  const before = stage2.translate(host, vm, result.gfn, result.private)
   stage2.unmap(vm, result.gfn, result.gfn + 1)
   if (result.mended) return undefined
   const fault = { vcpu, gfn: result.gfn, private: result.private, write: result.write, offset: 0 }
   const exit = resolveFault(host, vm, fault)
   if (exit === undefined) {
-    const after = stage2.translate(vm, result.gfn)
+    const after = stage2.translate(host, vm, result.gfn, result.private)
     const same =
       before !== undefined && after !== undefined && before.frame === after.frame && before.span === after.span
     return same ? stuck(vcpu, result) : undefined

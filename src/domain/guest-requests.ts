@@ -84,7 +84,7 @@ export const guestContext = (vm: VmState, vcpu: number, by: 'guest' | 'host'): G
   vm: vm.id,
   vcpu,
   by,
-  translate: (gfn) => stage2.translate(vm, gfn),
+  translate: (gfn) => stage2.lookup(vm, gfn),
 })
 
 /** The guest's acceptance of what became private; returns the exit that waits, if one does. */

@@ -1,8 +1,8 @@
-import type { LaunchPlan } from '../hw/contract.ts'
+import type { LaunchPlan, PlanStep } from '../hw/contract.ts'
 import { storeAttribute } from './attributes.ts'
 import { mergeWindows } from './changes.ts'
 import { fromHardware, type HostContext, refuseFromHardware } from './context.ts'
-import { pageOf, populateMeasured } from './launch.ts'
+import { type Populated, pageOf, populateMeasured } from './launch.ts'
 import { bindMemfile, createMemfile } from './memfiles.ts'
 import { setSlot } from './memslot-bind.ts'
 import { nextSlotStart, slotAt } from './memslots.ts'
@@ -38,10 +38,7 @@ export function launchImage(
   if (stopped !== undefined) return accept({ pages: 0, memory, stopped })
   let pages = 0
   for (const step of plan.value.steps) {
-    if (!vm.preparedByFallocate) storeAttribute(host, vm, step.gfn, step.gfn + step.pages, true)
-    const { bytes } = step
-    const source = (page: number) => (bytes === undefined ? undefined : pageOf(bytes, page))
-    const done = populateMeasured(host, vm, step.gfn, step.pages, source, step.options)
+    const done = runStep(host, vm, step)
     if (!done.ok) return accept({ pages, memory, stopped: done.refusal })
     pages += done.value.pages
     if (done.value.stopped !== undefined) return accept({ pages, memory, stopped: done.value.stopped })
@@ -53,6 +50,18 @@ export function launchImage(
     }
   }
   return accept({ pages, memory })
+}
+
+function runStep(host: HostContext, vm: VmState, step: PlanStep): Result<Populated> {
+  const { gfn, pages, bytes, options } = step
+  if (step.measureOnly) {
+    const verdict = host.hardware.launchMeasure?.(vm.id, gfn, pages)
+    if (verdict === undefined) throw new Error(`${vm.technology} plans measurements that it has no call for`)
+    return verdict.ok ? accept({ pages: 0 }) : refuseFromHardware(verdict.refusal)
+  }
+  if (!vm.preparedByFallocate) storeAttribute(host, vm, gfn, gfn + pages, true)
+  const source = (page: number) => (bytes === undefined ? undefined : pageOf(bytes, page))
+  return populateMeasured(host, vm, gfn, pages, source, options)
 }
 
 function provideMemory(host: HostContext, vm: VmState, plan: LaunchPlan): Omit<ImageLaunch, 'pages'> {

@@ -89,7 +89,7 @@ function changeSlot(host: HostContext, vm: VmState, old: MemslotState, request: 
   if (request.gpa + request.size > GPA_LIMIT) return beyondLimit()
   const slot = { ...old, firstGfn, dirtyLog: request.dirtyLog, revision: host.seq }
   removeSlot(vm, old)
-  stage2.unmap(vm, old.firstGfn, old.firstGfn + old.pages)
+  stage2.zap(host, vm, old.firstGfn, old.firstGfn + old.pages)
   insertSlot(vm, slot)
   markSlot(host, vm, old)
   markSlot(host, vm, slot)
@@ -230,7 +230,7 @@ function releasePopulated(
 
 /** Deletes a slot: its binding is freed page by page, the memfile keeps its contents (c.4). */
 export function deleteSlot(host: HostContext, vm: VmState, slot: MemslotState): void {
-  stage2.unmap(vm, slot.firstGfn, slot.firstGfn + slot.pages)
+  stage2.zap(host, vm, slot.firstGfn, slot.firstGfn + slot.pages)
   if (slot.file !== null) unbindRange(slot.file, slot)
   removeSlot(vm, slot)
   if (slot.ownsHva && slot.hva !== null) unmapUser(host, vm, slot.hva, slot.hva + slot.pages)

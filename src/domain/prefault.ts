@@ -16,7 +16,7 @@ export function prefault(host: HostContext, vm: VmState, gfn: number, end: numbe
   const memfile = slot?.file
   if (slot === undefined || !memfile || memfile.span !== 1) return false
   if (!privacyOf(vm).isPrivate(host, vm, gfn)) return false
-  if (stage2.translate(vm, gfn) !== undefined) return false
+  if (stage2.translate(host, vm, gfn, true) !== undefined) return false
   const first = filePage(slot, gfn)
   // One hole, or frames that lie together: looking beyond them again for every run would cost their square.
   const runEnd = pageMap.nextRun(memfile.backing, first, first + Math.min(end, slot.firstGfn + slot.pages) - gfn)
@@ -26,7 +26,7 @@ export function prefault(host: HostContext, vm: VmState, gfn: number, end: numbe
   const count = pageMap.nextRun(memfile.backing, first, last) - first
   const verdict = host.hardware.assign(vm.id, gfn, translation.target(first, value), count, 1)
   if (!verdict.ok) return false
-  stage2.installRun(vm, gfn, gfn + count, true)
+  stage2.installPrivateRun(host, vm, gfn, gfn + count)
   host.changes.pagesOf(vm.id, gfn, gfn + count)
   return true
 }

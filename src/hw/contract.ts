@@ -91,6 +91,8 @@ export interface Machine {
   read(frame: number): Uint8Array | undefined
   /** Replaces a page's bytes (4096 of them); undefined makes it all zero. */
   write(frame: number, bytes: Uint8Array | undefined): void
+  /** Makes `count` frames all zero. Costs what they hold. */
+  clear(frame: number, count: number): void
   /** A host page for the backend's own use (a VMSA, a context page), or -1 when memory is gone. */
   allocateFrame(): number
   freeFrame(frame: number): void
@@ -134,7 +136,8 @@ export type Fault = {
 /**
  * What the hardware says of a guest access through an existing mapping.
  * `guest-fault`: delivered in the guest; the host sees nothing. `host-fault`: taken by the host; `mended` says that
- * KVM's handler put it right (a PSMASH) and zapped the mapping, so that the access is to be tried again.
+ * KVM's handler put it right (a PSMASH) and zapped the mapping, so that the access is to be tried again. `vm-dead`: the
+ * guest can't go on ever, and {@link Hardware.vmState} says so from now on.
  */
 export type GuestCheck =
   | { readonly kind: 'ok' }
@@ -142,6 +145,7 @@ export type GuestCheck =
   | { readonly kind: 'ciphertext' }
   | { readonly kind: 'guest-fault'; readonly fault: Fault }
   | { readonly kind: 'host-fault'; readonly fault: Fault; readonly mended: boolean }
+  | { readonly kind: 'vm-dead'; readonly fault: Fault }
 
 /** What the hardware says of a host access. `ciphertext`: it goes through, but sees or writes ciphertext. */
 export type HostCheck =
@@ -213,12 +217,16 @@ export type LaunchSchemas = {
   readonly image: TSchema | undefined
 }
 
-/** One region of a launch plan: what the named VMM populates, in order. `bytes` undefined where the type needs no source. */
+/**
+ * One region of a launch plan: what the named VMM populates, in order. `bytes` undefined where the type needs no source.
+ * `measureOnly`: pages that an earlier step populated are measured now, by {@link Hardware.launchMeasure}.
+ */
 export type PlanStep = {
   readonly gfn: number
   readonly pages: number
   readonly bytes: Uint8Array | undefined
   readonly options: Readonly<Record<string, unknown>>
+  readonly measureOnly?: true
 }
 export type LaunchPlan = { readonly steps: readonly PlanStep[]; readonly finish: Readonly<Record<string, unknown>> }
 
@@ -246,8 +254,8 @@ export interface Hardware {
   keys(): { readonly total: number; readonly inUse: number }
 
   createVm(options: VmOptions): Verdict
-  /** `launching` until the measured launch is finished; only a running guest executes. */
-  vmState(vm: string): 'launching' | 'running'
+  /** `launching` until the measured launch is finished; only a running guest executes. `dead`: it never will again. */
+  vmState(vm: string): 'launching' | 'running' | 'dead'
   /** Ends the VM. The domain has released every private page before. */
   destroyVm(vm: string): void
 
@@ -256,8 +264,20 @@ export interface Hardware {
    * pages the VM already has there. `span` is the folio's size in pages; the hardware may use less.
    */
   assign(vm: string, gfn: number, frame: number, count: number, span: number): Verdict
-  /** Private frames are about to be freed: hardware first, memory second. */
-  release(vm: string, gfn: number, frame: number, count: number): void
+  /**
+   * Private frames are about to be freed: hardware first, memory second. `gfn` is -1 for pages that no memslot shows.
+   * False when the hardware doesn't give them up: they are the backend's then, to free at {@link destroyVm}.
+   */
+  release(vm: string, gfn: number, frame: number, count: number): boolean
+  /**
+   * Where the hardware owns the table for private memory (a second root beside KVM's): its own translation. Undefined
+   * where it has none that a guest's access could use.
+   */
+  translatePrivate?(vm: string, gfn: number): Mapping | undefined
+  /** KVM takes private mappings away while their pages stay in the memfile: a memslot went, or its pages became shared. */
+  unmapPrivate?(vm: string, gfn: number, count: number): void
+  /** Where a bit of the guest's address makes an access shared: the guest frame that `gfn` is the shared alias of, or -1. */
+  sharedAlias?(vm: string, gfn: number): number
   /** The largest private mapping the hardware allows at `gfn` → `frame`: 1, 512 or 262144. */
   mappingSpan(frame: number): number
 
@@ -294,6 +314,8 @@ export interface Hardware {
   ): Verdict
   /** Whether a launch update with these options takes source bytes. Refuses options that the kernel refuses at once. */
   launchSource(vm: string, options: Readonly<Record<string, unknown>>): Verdict<'bytes' | 'none'>
+  /** Measures pages that are populated already, for technologies that do the two apart. */
+  launchMeasure?(vm: string, gfn: number, pages: number): Verdict
   launchFinish(vm: string, options: Readonly<Record<string, unknown>>): Verdict
   launchPlan(vm: string, image: Uint8Array, query: Readonly<Record<string, unknown>>): Verdict<LaunchPlan>
   launchLog(vm: string): LaunchLog

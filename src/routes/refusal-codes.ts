@@ -31,6 +31,10 @@ const INVALID: Readonly<Record<string, Row>> = {
   'length-too-large': ['The update is too long', 'Populate and measure in several updates.'],
   'too-many-pages': ['The batch names too many pages', 'Its entries together name at most 2^28 pages.'],
   'gpa-or-hpa': ['One address is needed, and only one', 'An access goes by guest-physical or host-physical address.'],
+  'private-shared-address': [
+    'The access contradicts its address',
+    'The address has the bit that makes an access shared, and `private` says otherwise.',
+  ],
   'offset-without-memfile': [
     'The offset says nothing without a memfile',
     '`memfileOffset` is where in the memfile the slot begins.',
@@ -57,7 +61,10 @@ const CONFLICT: Readonly<Record<string, Row>> = {
   'memfile-unbound': ['The memfile is unbound', 'Only bind and delete are legal before a memfile is bound.'],
   'memfile-not-unbound': ['The memfile has been bound', 'A memfile binds once.'],
   'vcpu-waiting': ['The vCPU waits for the VMM', 'It has left the guest with an exit that is to be resumed first.'],
-  'vm-not-running': ['The guest does not run yet', 'A guest executes only after its launch is finished.'],
+  'vm-not-running': [
+    'The guest does not run',
+    'A guest executes only after its launch is finished, and not once it is dead.',
+  ],
 }
 
 const KERNEL: Readonly<Record<string, Row>> = {

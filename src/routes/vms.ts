@@ -41,7 +41,7 @@ const members = {
   conversion,
   privacy,
   config,
-  state: Type.Enum(['launching', 'running', 'crashed', 'deleted']),
+  state: Type.Enum(['launching', 'running', 'dead', 'crashed', 'deleted']),
   revision: Type.Integer(),
 }
 const Vm = closed(members, { description: 'A VM.' })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { translate } from '../../src/domain/stage2.ts'
+import { lookup } from '../../src/domain/stage2.ts'
 import { hex, PAGE, TestHost } from '../support/domain.ts'
 
 const TOP = 2n ** 64n
@@ -72,7 +72,7 @@ describe('memory attributes', () => {
     const vm = t.vm({ privacy: 'attributes' })
     t.memory(vm, 0, 4)
     t.write(vm, 0, 1, 4 * PAGE)
-    const mapped = () => [0, 1, 2, 3].map((gfn) => (translate(t.vmState(vm), gfn) ? 1 : 0))
+    const mapped = () => [0, 1, 2, 3].map((gfn) => (lookup(t.vmState(vm), gfn) ? 1 : 0))
     t.attributes(vm, 0, 4 * PAGE, false)
     assert.deepEqual(mapped(), [1, 1, 1, 1])
     t.attributes(vm, 2 * PAGE, PAGE, true)

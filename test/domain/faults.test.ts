@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { translate } from '../../src/domain/stage2.ts'
+import { lookup } from '../../src/domain/stage2.ts'
 import { accessKindBackend } from '../support/access-kind-backend.ts'
 import { accessCommand, filled, hex, MIB2, PAGE, TestHost } from '../support/domain.ts'
 
@@ -37,7 +37,7 @@ function world(privacy: 'populated' | 'attributes', pages = 4096) {
   return { t, knobs, vm: t.vm({ privacy, conversion: 'manual', vcpus: 8 }) }
 }
 
-const spanAt = (t: TestHost, vm: string, gfn: number): number => translate(t.vmState(vm), gfn)?.span ?? 0
+const spanAt = (t: TestHost, vm: string, gfn: number): number => lookup(t.vmState(vm), gfn)?.span ?? 0
 
 describe('fault resolution', () => {
   for (const privacy of ['populated', 'attributes'] as const) {

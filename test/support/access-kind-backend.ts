@@ -48,8 +48,9 @@ class AccessKindHardware extends SoftwareHardware {
     return { ok: true, value: undefined }
   }
 
-  override release(_vm?: string, gfn?: number, _frame?: number, count?: number): void {
+  override release(_vm?: string, gfn?: number, _frame?: number, count?: number): boolean {
     this.#knobs.released.push(`${gfn} ${count}`)
+    return true
   }
 
   override vmState(): 'running' {

@@ -28,7 +28,10 @@ export function open(data: SnpData, machine: Machine): SnpHardware {
     vmState: (vm) => vmState(host, vm),
     destroyVm: (vm) => destroyVm(host, vm),
     assign: (vm, gfn, frame, count, span) => assign(host, vm, gfn, frame, count, span),
-    release: (_vm, gfn, frame, count) => release(host, gfn, frame, count),
+    release: (_vm, gfn, frame, count) => {
+      release(host, gfn, frame, count)
+      return true
+    },
     mappingSpan: (frame) => mappingSpan(rmp, frame),
     checkGuest: (vm, gfn, mapping, isPrivate, kind, vmpl) => checkGuest(host, vm, gfn, mapping, isPrivate, kind, vmpl),
     checkHost: (frame, kind, as) => checkHost(host, frame, kind, as),

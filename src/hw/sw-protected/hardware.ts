@@ -67,7 +67,9 @@ export class SoftwareHardware implements Hardware {
     return OK
   }
 
-  release(): void {}
+  release(): boolean {
+    return true
+  }
 
   mappingSpan(): number {
     return 262144

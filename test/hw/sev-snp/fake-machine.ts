@@ -26,6 +26,9 @@ export class FakeMachine implements Machine {
     else if (bytes.length === 4096) this.pages.set(frame, bytes)
     else throw new Error(`a page of ${bytes.length} bytes`)
   }
+  clear(frame: number, count: number): void {
+    for (let at = frame; at < frame + count; at++) this.pages.delete(at)
+  }
   allocateFrame(): number {
     return this.freed.pop() ?? (this.next < this.frames ? this.next++ : -1)
   }
