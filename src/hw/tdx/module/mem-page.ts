@@ -66,7 +66,7 @@ export function pageRemove({ data, machine }: Host, call: MemoryCall): Answer {
   const refused = checkTracked(data, td, entry)
   if (refused !== undefined) return refused
   removeRange(data, td, gfn, SPAN[level])
-  for (let index = 0; index < SPAN[level]; index++) machine.write(entry.frame + index, undefined)
+  machine.clear(entry.frame, SPAN[level])
   return done({ rcx: addressOf(entry.frame), hpa: addressOf(entry.frame) })
 }
 
@@ -86,13 +86,13 @@ export function pageRelocate({ data, machine }: Host, call: PageCall): Answer {
   if (!page.ok) return page.answer
   const state = unblocked(entry.state)
   if (state === STATE.MAPPED) machine.write(page.value, machine.read(entry.frame)?.slice())
-  machine.write(entry.frame, undefined)
+  machine.clear(entry.frame, 1)
   relocatePage(data, td, gfn, page.value, state)
   return done({ rcx: addressOf(entry.frame), hpa: addressOf(entry.frame) })
 }
 
 /** Zeroes pages under their TD's key: what ACCEPT does to contents (c.5). */
 export function zeroPages({ data, machine }: Host, frame: number, count: number): void {
-  for (let at = frame; at < frame + count; at++) machine.write(at, undefined)
+  machine.clear(frame, count)
   if (data.poisoned.size > 0) forget(data.poisoned, frame, count)
 }

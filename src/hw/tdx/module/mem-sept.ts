@@ -21,7 +21,7 @@ export function septAdd({ data, machine }: Host, call: SeptAdd): Answer {
   const page = checkFreePage(data, call.page, 'R8')
   if (!page.ok) return page.answer
   addTable(data, td, gfn, level, page.value)
-  machine.write(page.value, undefined)
+  machine.clear(page.value, 1)
   return DONE
 }
 
@@ -71,6 +71,6 @@ export function pageDemote({ data, machine }: Host, call: MemoryCall & { readonl
   const page = checkFreePage(data, call.page, 'R8')
   if (!page.ok) return page.answer
   demoteLeaf(data, td, gfn, level as 1 | 2, page.value)
-  machine.write(page.value, undefined)
+  machine.clear(page.value, 1)
   return DONE
 }

@@ -19,7 +19,7 @@ export function mngCreate({ data, machine }: Host, page: bigint, hkid: number): 
   if (keyState(data.kot, hkid) !== KEY_STATE.FREE) return refuse('TDX_HKID_NOT_FREE')
   assignKey(data.kot, hkid)
   assignPages(data.pamt, frame.value, 1, PAGE_TYPE.TDR, 0, 0)
-  machine.write(frame.value, undefined)
+  machine.clear(frame.value, 1)
   data.tds.set(frame.value, createTd(frame.value, addOwner(data.pamt, frame.value), hkid))
   return DONE
 }
@@ -64,7 +64,7 @@ export function takePage(
 ): void {
   assignPages(data.pamt, frame, 1, type, 0, td.owner)
   td.childCount++
-  machine.write(frame, undefined)
+  machine.clear(frame, 1)
 }
 
 /** TDH.MNG.INIT (a.4) with the 1024 bytes of TD_PARAMS. */

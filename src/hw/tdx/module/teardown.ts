@@ -82,7 +82,7 @@ function tdrOf({ data }: Host, frame: number): Td {
 function reclaim({ data, machine }: Host, frame: number, count: number): void {
   freePages(data.pamt, frame, count)
   if (data.poisoned.size > 0) forget(data.poisoned, frame, count)
-  for (let at = frame; at < frame + count; at++) machine.write(at, undefined)
+  machine.clear(frame, count)
 }
 
 const NO_METADATA: Outputs = { rcx: '0x0', rdx: '0x0', r8: '0x0' }
