@@ -100,7 +100,7 @@ function reach(
     const fault = { vcpu, gfn: piece.gfn, private: isPrivate, write, offset: piece.offset }
     const mapping = stage2.translate(host, vm, piece.gfn, isPrivate)
     if (mapping !== undefined && !(write && !mapping.private && slotAt(vm, piece.gfn)?.readOnly)) {
-      const check = host.hardware.checkGuest(vm.id, piece.gfn, mapping, isPrivate, access.access, access.vmpl)
+      const check = host.hardware.checkGuest(vm.id, piece.gfn, mapping, isPrivate, access.access, access.vmpl, vcpu)
       if (check.kind === 'ok') return { kind: 'ok', mapping, ciphertext: false }
       if (check.kind === 'ciphertext') return { kind: 'ok', mapping, ciphertext: true }
       if (check.kind === 'guest-fault') return check

@@ -282,7 +282,15 @@ export interface Hardware {
   mappingSpan(frame: number): number
 
   /** `vmpl`: the privilege level inside the guest, 0 where the technology has none. */
-  checkGuest(vm: string, gfn: number, mapping: Mapping, isPrivate: boolean, kind: AccessKind, vmpl: number): GuestCheck
+  checkGuest(
+    vm: string,
+    gfn: number,
+    mapping: Mapping,
+    isPrivate: boolean,
+    kind: AccessKind,
+    vmpl: number,
+    vcpu: number,
+  ): GuestCheck
   /** `as` kernel and user differ in what a fault does to the host; a device goes through the IOMMU. */
   checkHost(frame: number, kind: 'read' | 'write', as: 'user' | 'kernel' | 'device'): HostCheck
   /** The first of `count` frames that a kernel write would fault on, or -1: the kernel clears every page it hands out. */

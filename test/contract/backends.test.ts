@@ -50,7 +50,9 @@ for (const [name, backend] of backends) {
           assert.ok(applied.accepted, `${call.name} by the ${by}`)
           const status = applied.value.status as { name?: unknown; code?: unknown }
           assert.equal(typeof status.name, 'string', `${call.name} by the ${by}`)
-          assert.equal(typeof status.code, 'number', `${call.name} by the ${by}`)
+          const { code } = status
+          const isCode = typeof code === 'number' || (typeof code === 'string' && /^0x[0-9a-f]+$/.test(code))
+          assert.ok(isCode, `${call.name} by the ${by}: ${code}`)
         }
       }
     })

@@ -1,4 +1,5 @@
 import type { Machine } from '../contract.ts'
+import type { PageMap } from '../shared/page-map.ts'
 import { createEvidence, type Evidence } from './evidence/evidence.ts'
 import { createKot, type Kot } from './module/kot.ts'
 import { createPamt, type Pamt } from './module/pamt.ts'
@@ -8,6 +9,22 @@ import type { Td } from './module/td.ts'
 export type VmRecord = {
   /** Frame of its TD's TDR. */
   readonly tdr: number
+  /** Whether userspace has enabled the exit for KVM_HC_MAP_GPA_RANGE (d.4). */
+  readonly exitHypercall: boolean
+  /** Pages of the kernel's that the module has or had for this TD: control pages, tables, pages it did not give up. */
+  readonly pages: PageMap
+  readonly steps: LaunchStepRecord[]
+  /** KVM_RUN fails from now on: the guest used a page it had not accepted, or said itself that it cannot go on. */
+  dead: boolean
+}
+
+/** One line of the launch log: consecutive pages that were treated alike. */
+export type LaunchStepRecord = {
+  readonly operation: 'add' | 'add-extend' | 'extend'
+  readonly gfn: number
+  pages: number
+  /** MRTD if it were finalised after this step; undefined while the step may still grow. */
+  digestAfter: Uint8Array | undefined
 }
 
 /** The machine-wide state of a TDX host: plain data. */

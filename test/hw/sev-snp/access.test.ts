@@ -27,6 +27,7 @@ const check = (
     more.shared !== true,
     more.kind ?? 'read',
     more.vmpl ?? 0,
+    0,
   )
 }
 const errorCode = (result: GuestCheck): string | undefined =>
