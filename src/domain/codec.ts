@@ -54,15 +54,13 @@ function decodePageStates(parsed: unknown[]): Command {
   return { type: 'page-states', vm: String(parsed[0]), vcpu: Number(parsed[1]), accept: parsed[2] === 1, entries }
 }
 
-/** One entry, one exit, success: what nearly every page-state change comes to. */
-const USUAL = '{"completed":1,"exits":1,"statuses":["SUCCESS",1]}'
-
-const isUsual = ({ completed, exits, statuses, waiting }: RequestOutcome): boolean =>
-  completed === 1 &&
-  exits.length === 1 &&
-  waiting === undefined &&
-  statuses.length === 1 &&
-  statuses[0]?.name === 'SUCCESS'
+/** One entry, one exit, success: what nearly every page-state change comes to. Undefined for all others. */
+function usualText({ completed, exits, statuses, waiting }: RequestOutcome): string | undefined {
+  const [status] = statuses
+  const usual = completed === 1 && exits.length === 1 && waiting === undefined && statuses.length === 1
+  if (!usual || status === undefined || !isSuccess(status)) return undefined
+  return `{"completed":1,"exits":1,"statuses":["${status.name}",1]}`
+}
 
 const statusText = (status: Status | undefined): string =>
   status === undefined ? 'NOT_PROCESSED' : isSuccess(status) ? status.name : `${status.name} ${status.code}`
@@ -71,7 +69,9 @@ const statusText = (status: Status | undefined): string =>
 export function encodeOutcome(command: Command, applied: Accepted): string {
   if (command.type === 'page-states' && applied.partial === undefined) {
     const outcome = applied.value as unknown as RequestOutcome
-    if (isUsual(outcome) && applied.value.events === undefined && applied.value.hostCrashed === undefined) return USUAL
+    const usual = usualText(outcome)
+    if (usual !== undefined && applied.value.events === undefined && applied.value.hostCrashed === undefined)
+      return usual
     let text = `{"completed":${outcome.completed},"exits":${outcome.exits.length + (outcome.omitted ?? 0)},"statuses":[`
     let previous = ''
     let count = 0

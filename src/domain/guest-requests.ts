@@ -96,7 +96,8 @@ function acceptEntries(
   request: GuestRequest,
   exits: ExitLog,
 ): ExitRecord | undefined {
-  for (const [index, entry] of entries.entries()) {
+  for (let index = 0; index < entries.length; index++) {
+    const entry = entries[index] as RequestEntry
     const status = request.statuses[index]
     if (entry.operation !== 'private' || status === undefined || !isSuccess(status)) continue
     const result = acceptRange(host, vm, guest, entry, exits)

@@ -41,7 +41,9 @@ export function assign(host: Host, vm: string, gfn: number, frame: number, count
 }
 
 /** Frames below the shared bit (d.1). */
-export const privateFrames = (td: Td): number => 2 ** (gpaw(td.params) - 13)
+export const privateFrames = (td: Td): number => (gpaw(td.params) === 48 ? NARROW : WIDE)
+const NARROW = 2 ** 35
+const WIDE = 2 ** 39
 
 function augment(host: Host, vm: string, td: Td, gfn: number, frame: number, count: number): Verdict {
   if (PageMap.get(td.sept.entries, gfn) !== 0) return entryRefused(gfn)
