@@ -3,7 +3,7 @@ import { entryOutputs, type Outputs } from './answer.ts'
 import { addressOf, type Level, SPAN } from './geometry.ts'
 import { lifecycleName, opStateName } from './op-states.ts'
 import { epochOf, ownerFrame, PAGE_TYPE, entryAt as pamtEntry, sizeOf, typeName, typeOf } from './pamt.ts'
-import { entryAt, leafAt, type Sept, stateOfLeaf } from './sept.ts'
+import { entryAt, type Sept, walk } from './sept.ts'
 import { isBlockedState, STATE, stateName } from './states.ts'
 import { pendingExits, type Td } from './td.ts'
 import { isTracked } from './tracking.ts'
@@ -11,7 +11,10 @@ import { vcpuStateName } from './vcpu.ts'
 
 const SIZES = ['4K', '2M', '1G'] as const
 
-/** Every entry on the way from the root to `gfn`, as SEPT.RD would show it, down to where there is none (intel-tdx.md c.1). */
+/**
+ * Every entry on the way from the root to `gfn`, as SEPT.RD would show it, down to where there is none; also what a
+ * blocked table hides (intel-tdx.md c.1).
+ */
 export function explainWalk(sept: Sept, gfn: number): Outputs[] {
   const steps: Outputs[] = []
   for (let level: number = sept.top; level >= 0; level--) {
@@ -48,26 +51,21 @@ export function explainPamt({ pamt, tds }: TdxData, frame: number): Outputs {
 
 /** What the guest's access meets, in a word: "accepted", "pending", "blocked", "free" (c.1, d.2). */
 export function acceptance(sept: Sept, gfn: number): 'accepted' | 'pending' | 'blocked' | 'free' {
-  const visible = stateOfLeaf(leafAt(sept, gfn))
-  if (visible === STATE.MAPPED) return 'accepted'
-  if (visible === STATE.PENDING) return 'pending'
-  return visible === STATE.FREE && !explainHidden(sept, gfn) ? 'free' : 'blocked'
+  const { state } = walk(sept, gfn, 0)
+  if (state === STATE.MAPPED) return 'accepted'
+  if (state === STATE.PENDING) return 'pending'
+  return isBlockedState(state) ? 'blocked' : 'free'
 }
-
-/** Whether a blocked table is on the way. */
-const explainHidden = (sept: Sept, gfn: number): boolean =>
-  sept.blockedTables > 0 && explainWalk(sept, gfn).some(({ state }) => state === 'NL_BLOCKED')
 
 /** All that is to be known of a guest page and the frame behind it: the walk, PAMT, acceptance, tracking. */
 export function explainPage(data: TdxData, td: Td, gfn: number, frame: number | undefined): Outputs {
-  const walk = explainWalk(td.sept, gfn)
-  const last = entryAt(td.sept, gfn, (td.sept.top - walk.length + 1) as Level)
+  const met = walk(td.sept, gfn, 0)
   return {
-    sept: walk,
+    sept: explainWalk(td.sept, gfn),
     acceptance: acceptance(td.sept, gfn),
     pendingAccess: pendingExits(td) ? 'TD exit' : '#VE',
-    ...(isBlockedState(last.state)
-      ? { tracked: isTracked(td, epochOf(data.pamt, last.frame, td.epoch)), tdEpoch: td.epoch }
+    ...(isBlockedState(met.state)
+      ? { tracked: isTracked(td, epochOf(data.pamt, met.frame, td.epoch)), tdEpoch: td.epoch }
       : {}),
     ...(frame === undefined ? {} : { pamt: explainPamt(data, frame), poisoned: data.poisoned.has(frame) }),
   }
