@@ -1,6 +1,9 @@
 import type { Status } from '../contract.ts'
 
-/** Bits 63:32 of a status word (intel-tdx.md 0.1). Bit 31 here is its error bit; classes without it are informational. */
+/**
+ * Bits 63:32 of a status word (intel-tdx.md 0.1). Here bit 31 is error, bit 30 not recoverable by retrying, bit 29 fatal;
+ * with none of them a status is success or informational.
+ */
 export const STATUS_CLASS = {
   TDX_SUCCESS: 0,
   TDX_NON_RECOVERABLE_VCPU: 0x40000001,

@@ -1,5 +1,6 @@
 import { Type } from 'typebox'
 import type { Call } from '../../contract.ts'
+import { hex } from '../module/geometry.ts'
 import { mrReport, rtmrExtend } from '../module/guest-measure.ts'
 import { answered, pageAccept } from '../module/guest-memory.ts'
 import { VM_FIELDS, type VmField, veInfoGet, vmRead, vmWrite, vpInfo } from '../module/guest-vp.ts'
@@ -71,7 +72,11 @@ const MR_REPORT = defineTdcall({
     mrReport(host, td, vcpu, gpaWord(gpa), addressValue(reportData), addressValue(subtype)),
 })
 
-const field = Type.Enum(Object.keys(VM_FIELDS) as VmField[], { description: 'The TDCS field whose id RDX holds.' })
+const field = Type.Enum(Object.keys(VM_FIELDS) as VmField[], {
+  description: `The TDCS field whose id RDX holds: ${Object.entries(VM_FIELDS)
+    .map(([name, id]) => `${name} ${hex(id)}`)
+    .join(', ')}.`,
+})
 
 const VM_RD = defineTdcall({
   name: 'TDG.VM.RD',

@@ -1,5 +1,4 @@
 import type { Host } from '../data.ts'
-import { create as createMrtd } from '../measurement/mrtd.ts'
 import { type Answer, DONE, refuse, refuseOperand } from './answer.ts'
 import type { Level } from './geometry.ts'
 import { assignKey, isPrivateKey, KEY_STATE, keyState } from './kot.ts'
@@ -37,7 +36,7 @@ export function mngKeyConfig({ data }: Host, tdr: bigint, onPackage: number): An
   return DONE
 }
 
-/** TDH.MNG.ADDCX (a.4): one more TDCX page, of 6 to 9; only the first 6 before the op state means anything. */
+/** TDH.MNG.ADDCX (a.4): one more TDCX page, of 6 to 9, before MNG.INIT. */
 export function mngAddcx(host: Host, page: bigint, tdr: bigint): Answer {
   const { data } = host
   const found = checkTdr(data, tdr, 'RDX')
@@ -46,8 +45,7 @@ export function mngAddcx(host: Host, page: bigint, tdr: bigint): Answer {
   const refused = checkKeys(td)
   if (refused !== undefined) return refused
   if (td.tdcx.length >= MAX_TDCX) return refuse('TDX_TDCX_NUM_INCORRECT')
-  if (td.tdcx.length >= MIN_TDCX && !isAllowed(ALLOWED['TDH.MNG.ADDCX'], td.opState))
-    return refuse('TDX_OP_STATE_INCORRECT')
+  if (!isAllowed(ALLOWED['TDH.MNG.ADDCX'], td.opState)) return refuse('TDX_OP_STATE_INCORRECT')
   const frame = checkFreePage(data, page, 'RCX')
   if (!frame.ok) return frame.answer
   takePage(host, td, frame.value, PAGE_TYPE.TDCX)
@@ -67,7 +65,7 @@ export function takePage(
   machine.clear(frame, 1)
 }
 
-/** TDH.MNG.INIT (a.4) with the 1024 bytes of TD_PARAMS. */
+/** TDH.MNG.INIT (a.4) with the 1024 bytes of TD_PARAMS. The digest, which nothing could change before, starts here. */
 export function mngInit({ data }: Host, tdr: bigint, bytes: Uint8Array): Answer {
   const opened = openTd(data, 'TDH.MNG.INIT', tdr, 'RCX')
   if (!opened.ok) return opened.answer
@@ -79,7 +77,6 @@ export function mngInit({ data }: Host, tdr: bigint, bytes: Uint8Array): Answer 
   td.sept.top = (pageWalkLevels(params.eptpControls) - 1) as Level
   td.epoch = 1
   td.tdCtls = params.attributes & ATTRIBUTE.SEPT_VE_DISABLE ? TD_CTLS.PENDING_VE_DISABLE : 0
-  Object.assign(td.mrtd, createMrtd())
   td.opState = OP_STATE.INITIALIZED
   return DONE
 }

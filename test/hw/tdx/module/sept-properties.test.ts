@@ -23,7 +23,7 @@ const PAGES = BLOCKS * 512
 /** As many frames of data, then a few for tables. */
 const FRAMES_USED = PAGES + 8
 const VCPUS = 2
-const RUNS = 1500
+const RUNS = 600
 
 type Step = { readonly op: string; readonly gfn: number; readonly level: number; readonly frame: number }
 

@@ -81,6 +81,7 @@ test('a.5: the only order that works, and everything is free again', () => {
     assert.equal(typeAt(bench, frame), 'PT_NDA')
   }
   assert.equal(bench.data.tds.size, 0)
+  assert.ok(bench.data.pamt.owners.every((tdr) => tdr === -1))
   assert.ok(PageMap.isAll(bench.data.pamt.types, 0, bench.data.pamt.ownStart, 0))
   buildTd(bench, 'runnable')
 })

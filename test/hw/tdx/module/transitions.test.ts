@@ -429,6 +429,25 @@ test('c.3 RELOCATE: content moves unless pending; the same page is refused befor
   assert.equal(must(bench, 'TDH.PHYMEM.PAGE.RDMD', { page: hpa(NEW) }).r9, '0x0')
 })
 
+test('c.3 RELOCATE: a pending page has no content to move', () => {
+  const bench = createBench('with vCPU')
+  bench.machine.write(FRAME, new Uint8Array(4096).fill(3))
+  must(bench, 'TDH.MEM.PAGE.AUG', { gpa: gpa(GFN), page: hpa(FRAME) })
+  must(bench, 'TDH.MEM.PAGE.RELOCATE', { gpa: gpa(GFN), page: hpa(NEW) })
+  assert.equal(bench.machine.read(NEW), undefined)
+  assert.equal(bench.machine.read(FRAME), undefined)
+})
+
+test('c.2: the page of a new table loses what it held', () => {
+  const bench = createBench('with vCPU')
+  bench.machine.write(NEW, new Uint8Array(4096).fill(3))
+  bench.machine.write(NEW + 1, new Uint8Array(4096).fill(3))
+  must(bench, 'TDH.MEM.SEPT.ADD', { gpa: gpa(GFN + 1024), level: 1, page: hpa(NEW) })
+  must(bench, 'TDH.MEM.PAGE.AUG', { gpa: gpa(ALIGNED), level: 1, page: hpa(BLOCK_FRAME) })
+  must(bench, 'TDH.MEM.PAGE.DEMOTE', { gpa: gpa(ALIGNED), level: 1, page: hpa(NEW + 1) })
+  assert.deepEqual([bench.machine.read(NEW), bench.machine.read(NEW + 1)], [undefined, undefined])
+})
+
 test('c.3 DEMOTE and PROMOTE: 512 unblocked children, and back; RCX is the merged table', () => {
   const bench = createBench('runnable')
   const large = bring(bench, 'BLOCKED', 1)
