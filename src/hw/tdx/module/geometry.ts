@@ -4,9 +4,6 @@ export type Level = 0 | 1 | 2 | 3 | 4
 /** 4 KiB pages that an entry of each level covers. */
 export const SPAN = [1, 512, 512 ** 2, 512 ** 3, 512 ** 4] as const
 
-/** Highest level at which a leaf may lie (a promoted 1G page). */
-export const MAX_LEAF_LEVEL = 2
-
 /** Which entry of its level covers `gfn`. Precondition: gfn < 2^40. */
 export const indexAt = (gfn: number, level: Level): number =>
   level === 0 ? gfn : Math.floor(gfn / (SPAN[level] as number))

@@ -5,6 +5,7 @@ import { ADDRESS_BITS, addressOf, PAGE_BITS, SPAN } from './geometry.ts'
 import { FIRST_PRIVATE_KEY } from './kot.ts'
 import { checkFreePage, checkTracked, type MemoryCall, openEntry, wrongState } from './operands.ts'
 import { entryAt, PAGE_TYPE, typeOf } from './pamt.ts'
+import { isPoisoned } from './poison.ts'
 import { augRange, forget, mapRange, relocatePage, removeRange } from './sept-ranges.ts'
 import { isLeafState, STATE, unblocked } from './states.ts'
 
@@ -74,7 +75,8 @@ export function pageRemove({ data, machine }: Host, call: MemoryCall): Answer {
  * TDH.MEM.PAGE.RELOCATE (c.3): moves a 4K page, with its content unless it's pending, to `page` and unblocks it; RCX is
  * the old page.
  */
-export function pageRelocate({ data, machine }: Host, call: PageCall): Answer {
+export function pageRelocate(host: Host, call: PageCall): Answer {
+  const { data, machine } = host
   const opened = openEntry(data, 'TDH.MEM.PAGE.RELOCATE', call, 0, 0)
   if (!opened.ok) return opened.answer
   const { td, gfn, entry } = opened.value
@@ -85,10 +87,16 @@ export function pageRelocate({ data, machine }: Host, call: PageCall): Answer {
   const page = checkFreePage(data, call.page, 'R8')
   if (!page.ok) return page.answer
   const state = unblocked(entry.state)
-  if (state === STATE.MAPPED) machine.write(page.value, machine.read(entry.frame)?.slice())
+  if (state === STATE.MAPPED) moveContent(host, entry.frame, page.value)
   machine.clear(entry.frame, 1)
   relocatePage(data, td, gfn, page.value, state)
   return done({ rcx: addressOf(entry.frame), hpa: addressOf(entry.frame) })
+}
+
+/** Poison goes with the content it is in. */
+function moveContent({ data, machine }: Host, from: number, to: number): void {
+  machine.write(to, machine.read(from)?.slice())
+  if (isPoisoned(data, from)) data.poisoned.add(to)
 }
 
 /** Zeroes pages under their TD's key: what ACCEPT does to contents (c.5). */

@@ -20,7 +20,7 @@ test('d.6: only a TD’s page is poisoned', () => {
   assert.equal(bench.data.poisoned.size, 0)
 })
 
-test('d.6: ACCEPT, REMOVE and RELOCATE leave no poison behind', () => {
+test('d.6: ACCEPT and REMOVE leave no poison behind, nor does RELOCATE of a page without content', () => {
   const accepted = poisonedPage()
   must(accepted, 'TDG.MEM.PAGE.ACCEPT', place)
   assert.equal(accepted.data.poisoned.size, 0)
@@ -34,6 +34,17 @@ test('d.6: ACCEPT, REMOVE and RELOCATE leave no poison behind', () => {
     must(bench, name, { ...place, ...args })
     assert.equal(bench.data.poisoned.size, 0)
   }
+})
+
+test('d.6: RELOCATE takes the poison along with the content', () => {
+  const bench = createBench()
+  must(bench, 'TDH.MEM.PAGE.AUG', { ...place, page: hpa(FRAME) })
+  must(bench, 'TDG.MEM.PAGE.ACCEPT', place)
+  assert.ok(poison(bench.data, FRAME))
+  must(bench, 'TDH.MEM.RANGE.BLOCK', place)
+  must(bench, 'TDH.MEM.TRACK')
+  must(bench, 'TDH.MEM.PAGE.RELOCATE', { ...place, page: hpa(FRAME + 1) })
+  assert.deepEqual([...bench.data.poisoned], [FRAME + 1])
 })
 
 test('forget takes the frames of a range and no other, however many there are', () => {
