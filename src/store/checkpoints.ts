@@ -1,5 +1,6 @@
 import type Database from 'better-sqlite3'
 import type { Checkpoint } from '../domain/journal.ts'
+import { plain } from './bytes.ts'
 import { ContentsDigest, sha256 } from './checksum.ts'
 import { damaged } from './errors.ts'
 import { CHECKPOINTS_KEPT } from './limits.ts'
@@ -86,7 +87,9 @@ export class Checkpoints {
     const seq = this.#nearest.get(host, upTo)
     if (seq === undefined || seq === null) return null
     const state = this.#state.get(host, seq)
-    return state === undefined ? null : { host, seq, state, contents: new Map(this.#pages.all(host, seq)) }
+    if (state === undefined) return null
+    const pages = this.#pages.all(host, seq)
+    return { host, seq, state: plain(state), contents: new Map(pages.map(([frame, bytes]) => [frame, plain(bytes)])) }
   }
 
   verify(lastSeq: number): void {

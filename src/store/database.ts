@@ -35,7 +35,7 @@ type Connection = {
 /** Failures after which the connection can go on: the transaction was rolled back, and the disk did not fail. */
 const harmless: ReadonlySet<StorageError['code']> = new Set(['full', 'locked'])
 
-/** The store itself, synchronous. One per data directory; it lives in a thread of its own. */
+/** The store itself, synchronous. One per data directory. */
 export class StoreDatabase {
   readonly #directory: DataDirectory | undefined
   readonly #maxPages: number | undefined
@@ -44,7 +44,8 @@ export class StoreDatabase {
   #lock: DirectoryLock | undefined
   #connection: Connection | undefined
   #failure: StorageError | undefined
-  #failedEpoch = -1
+  /** A group was lost, and whoever sent it has not read back yet what is there. */
+  #lost = false
 
   constructor({ directory, maxPages, migrations }: StoreOptions) {
     this.#directory = directory === ':memory:' ? undefined : new DataDirectory(directory)
@@ -68,17 +69,15 @@ export class StoreDatabase {
         throw error
       }
       this.#failure = undefined
+      this.#lost = false
       return this.#connection.tables.state()
     })
   }
 
-  /**
-   * Writes a group in one transaction, durable on return. `epoch` counts the failures that the caller knew of when it
-   * sent the group: a group sent before it knew is refused, since it builds on one that was lost.
-   */
-  commit(epoch: number, group: Group): void {
-    if (epoch <= this.#failedEpoch || (this.#failure !== undefined && this.#connection === undefined)) {
-      const { code, message } = this.#failure ?? { code: 'io', message: 'the store was reopened since.' }
+  /** Writes a group in one transaction, durable on return. After a failure it takes no more until it is reopened. */
+  commit(group: Group): void {
+    if (this.#failure !== undefined && (this.#lost || this.#connection === undefined)) {
+      const { code, message } = this.#failure
       throw new StorageError(code, `Not written, because an earlier write failed: ${message}`)
     }
     const { db, tables } = this.#open()
@@ -87,7 +86,7 @@ export class StoreDatabase {
       tables.write(group)
       db.exec('COMMIT')
     } catch (error) {
-      this.#failedEpoch = epoch
+      this.#lost = true
       throw this.#fail(error)
     }
   }
@@ -106,7 +105,10 @@ export class StoreDatabase {
 
   reopen(): StoredState {
     return this.#guard(() => {
-      if (this.#directory === undefined && this.#connection !== undefined) return this.#connection.tables.state()
+      if (this.#directory === undefined && this.#connection !== undefined) {
+        this.#lost = false
+        return this.#connection.tables.state()
+      }
       const failed = this.#failure?.code === 'io'
       this.#disconnect()
       if (failed && this.#directory !== undefined && existsSync(this.#directory.wal)) rewrite(this.#directory.wal)

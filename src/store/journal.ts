@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import type Database from 'better-sqlite3'
 import type { JournalEntry, JournalQuery } from '../domain/journal.ts'
+import { plain } from './bytes.ts'
 import { sha256 } from './checksum.ts'
 import { damaged } from './errors.ts'
 
@@ -164,8 +165,9 @@ export class Journal {
   /** The bytes behind a hash; entries of one answer that carry the same attachment share them. */
   #attachment(name: Buffer, cache: Map<string, Uint8Array>): Uint8Array {
     const key = name.toString('hex')
-    const bytes = cache.get(key) ?? this.#blob.get(name)
-    if (bytes === undefined) throw damaged(`row ${key} of table blobs is missing`)
+    const stored = cache.get(key) ?? this.#blob.get(name)
+    if (stored === undefined) throw damaged(`row ${key} of table blobs is missing`)
+    const bytes = stored instanceof Buffer ? plain(stored) : stored
     cache.set(key, bytes)
     return bytes
   }

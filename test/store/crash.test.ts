@@ -21,7 +21,7 @@ before((t) => {
   store.open()
   for (let n = 0; n <= GROUPS; n++) {
     dumps.push(dump(directory))
-    store.commit(0, sampleGroup(n))
+    store.commit(sampleGroup(n))
   }
   store.close()
 })
@@ -56,7 +56,7 @@ function recover(directory: string, acknowledged: number, what: string): void {
   assert.ok(groups <= acknowledged + 1, `${what}: ${acknowledged} acknowledged, ${groups} there`)
   assert.equal(dump(directory), dumps[groups], what)
   store.open()
-  if (groups < GROUPS) store.commit(0, sampleGroup(groups))
+  if (groups < GROUPS) store.commit(sampleGroup(groups))
   store.close()
   assert.equal(dump(directory), dumps[Math.min(groups + 1, GROUPS)], what)
 }
@@ -132,12 +132,13 @@ test('with a disk that stays broken every write is refused, and reopening says s
   recover(directory, commitsDone(lines), 'broken disk')
 })
 
-test('a disk that is full is reported as such, and the store goes on', { skip }, async (t) => {
+test('a disk that is full is reported as such, and the store goes on once it is reopened', { skip }, async (t) => {
   const directory = path.join(temporaryDirectory(t), 'data')
   const lines = await runTraced(directory, ['-e', 'trace=pwrite64', '-e', 'inject=pwrite64:error=ENOSPC:when=80'])
   const failed = lines.findIndex((line) => line.endsWith('failed full'))
   assert.ok(failed > 0, lines.join('\n'))
-  assert.match(lines[failed + 1] ?? '', /^again .* done$/)
+  assert.match(lines[failed + 1] ?? '', /^again .* failed full$/)
+  assert.equal(lines[failed + 2], 'reopen done')
   const store = new StoreDatabase({ directory })
   assert.equal(store.open().lastSeq / ENTRIES, GROUPS)
   store.close()

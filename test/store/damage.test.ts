@@ -29,7 +29,7 @@ before((t) => {
   store.open()
   for (let n = 0; n < GROUPS; n++) {
     dumps.push(dump(directory))
-    store.commit(0, sampleGroup(n))
+    store.commit(sampleGroup(n))
   }
   dumps.push(dump(directory))
   store.close()
@@ -172,7 +172,7 @@ test('damage in a database with a log not yet copied back leaves both untouched'
   const own = path.join(directory, 'data')
   const store = new StoreDatabase({ directory: own })
   store.open()
-  for (let n = 0; n < GROUPS; n++) store.commit(0, sampleGroup(n))
+  for (let n = 0; n < GROUPS; n++) store.commit(sampleGroup(n))
   store.close()
   const { database, log } = killedAfter(own, GROUPS + 1)
   let bytes = database

@@ -7,7 +7,7 @@ import { entry, group, sampleGroup, temporaryDirectory } from './support.ts'
 const MAX_PAGES = 120
 const code = (error: unknown): string => (error as StorageError).code
 
-test('a full disk takes nothing of a group, fails what was queued behind it, and mends without reopening', async (t) => {
+test('a full disk takes nothing of a group, and fails what is behind it until the store is reopened', async (t) => {
   const directory = temporaryDirectory(t)
   const small = openStore({ directory, maxPages: MAX_PAGES })
   await small.open()
@@ -24,6 +24,7 @@ test('a full disk takes nothing of a group, fails what was queued behind it, and
     if (outcome.status === 'rejected') assert.equal(code(outcome.reason), 'full')
   }
   assert.deepEqual(await small.list({ after: 3, limit: 9 }), [])
+  assert.deepEqual(await small.reopen(), before)
   await small.commit(group({ entries: [entry(4)] }))
   assert.equal((await small.list({ after: 3, limit: 9 })).length, 1)
   assert.equal(await small.probe(), true)

@@ -37,7 +37,7 @@ function refusal(options: StoreOptions): StorageError {
 function fill(directory: string, groups = 3): void {
   const store = new StoreDatabase({ directory })
   store.open()
-  for (let n = 0; n < groups; n++) store.commit(0, sampleGroup(n))
+  for (let n = 0; n < groups; n++) store.commit(sampleGroup(n))
   store.close()
 }
 
@@ -159,7 +159,7 @@ test('a newer database is refused by an older program, in one sentence', (t) => 
   writeFileSync(path.join(migrations, '0002_newer.sql'), 'CREATE TABLE newer (a INTEGER) STRICT;')
   const newer = new StoreDatabase({ directory, migrations })
   newer.open()
-  newer.commit(0, sampleGroup(0))
+  newer.commit(sampleGroup(0))
   newer.close()
   const before = readFileSync(path.join(directory, 'gmemd.db'))
   const error = refusal({ directory })
@@ -211,7 +211,7 @@ test('the database of the first version opens, with all that was in it', (t) => 
   const store = new StoreDatabase({ directory })
   const state = store.open()
   assert.equal(state.lastSeq, FIXTURE_GROUPS * 3)
-  store.commit(0, sampleGroup(FIXTURE_GROUPS))
+  store.commit(sampleGroup(FIXTURE_GROUPS))
   store.close()
   assert.notEqual(dump(directory), before)
   const fresh = temporaryDirectory(t)

@@ -43,10 +43,10 @@ test('windows give the runs of a plain array of pages, always maximal, and the c
   const directory = temporaryDirectory(t)
   const store = new StoreDatabase({ directory })
   store.open()
-  store.commit(0, group({ rows: { vms: new Map(['vm-1', 'vm-2'].map((id) => [id, vmRow(id)])) } }))
+  store.commit(group({ rows: { vms: new Map(['vm-1', 'vm-2'].map((id) => [id, vmRow(id)])) } }))
   const plain = new Map<string, Value[]>(['vm-1', 'vm-2'].map((vm) => [vm, new Array<Value>(PAGES).fill(null)]))
   const check = (windows: readonly Window[]): void => {
-    store.commit(0, group({ rows: { windows: windows.map(toWindow) } }))
+    store.commit(group({ rows: { windows: windows.map(toWindow) } }))
     for (const { vm, start, values } of windows) plain.get(vm)?.splice(start, values.length, ...values)
     const expected = [...plain].flatMap(([vm, pages]) => maximalRuns(vm, pages))
     assert.deepEqual(
@@ -65,13 +65,13 @@ test('the checksum does not depend on the way taken', (t) => {
     const directory = temporaryDirectory(t)
     const store = new StoreDatabase({ directory })
     store.open()
-    store.commit(0, group({ rows: { vms: new Map([['vm-1', vmRow('vm-1')]]) } }))
+    store.commit(group({ rows: { vms: new Map([['vm-1', vmRow('vm-1')]]) } }))
     for (const values of steps) {
       const window = toWindow({ vm: 'vm-1', start: 5, values: values as Value[] })
-      store.commit(0, group({ rows: { windows: [window] } }))
+      store.commit(group({ rows: { windows: [window] } }))
     }
     const more = toWindow({ vm: 'vm-1', start: 5, values: ['a', 'a', 'b'] })
-    store.commit(0, group({ rows: { windows: [more] } }))
+    store.commit(group({ rows: { windows: [more] } }))
     store.close()
     return rowsOf(directory, 'SELECT runs, runs_checksum, checksum FROM vms')
   })
@@ -90,8 +90,8 @@ test('a window whose runs are out of order or leave it is refused', () => {
   for (const window of wrong) {
     const store = new StoreDatabase({ directory: ':memory:' })
     store.open()
-    store.commit(0, group({ rows: { vms: new Map([['vm-1', vmRow('vm-1')]]) } }))
-    assert.throws(() => store.commit(0, group({ rows: { windows: [window] } })), { code: 'io' })
+    store.commit(group({ rows: { vms: new Map([['vm-1', vmRow('vm-1')]]) } }))
+    assert.throws(() => store.commit(group({ rows: { windows: [window] } })), { code: 'io' })
     store.close()
   }
 })

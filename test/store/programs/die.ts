@@ -5,5 +5,5 @@ import { ENTRIES, sampleGroup } from '../support.ts'
 
 const [directory = '', count = '0'] = process.argv.slice(2)
 const store = new StoreDatabase({ directory })
-for (let n = store.open().lastSeq / ENTRIES; n < Number(count); n++) store.commit(0, sampleGroup(n))
+for (let n = store.open().lastSeq / ENTRIES; n < Number(count); n++) store.commit(sampleGroup(n))
 process.kill(process.pid, 'SIGKILL')

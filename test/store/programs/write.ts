@@ -29,13 +29,13 @@ attempt('open', () => {
   next = store.open().lastSeq / ENTRIES
 })
 for (let failures = 0; next < Number(count) && failures < 3; ) {
-  if (attempt(`commit ${next}`, () => store.commit(failures, sampleGroup(next)))) {
+  if (attempt(`commit ${next}`, () => store.commit(sampleGroup(next)))) {
     next += 1
     // Far more often than the store would, so that short runs have many.
     attempt('maintain', () => store.maintain())
     continue
   }
-  attempt(`again ${next}`, () => store.commit(failures + 1, sampleGroup(next)))
+  attempt(`again ${next}`, () => store.commit(sampleGroup(next)))
   failures += 1
   const opened = attempt('reopen', () => {
     next = store.reopen().lastSeq / ENTRIES
