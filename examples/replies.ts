@@ -1,6 +1,6 @@
 /** The parts of gmemd's replies that the story looks at. */
 
-export type Status = { readonly name: string; readonly code: number }
+export type Status = { readonly name: string; readonly code: number | string }
 export type Fault = Status & { readonly errorCode?: string; readonly detail: string }
 export type Exit = {
   readonly id: string | null
@@ -39,6 +39,18 @@ export type LaunchStep = {
 export type Launch = { readonly state: string; readonly digest: string; readonly steps: readonly LaunchStep[] }
 export type Measurement = { readonly launchDigest: string; readonly steps: readonly LaunchStep[] }
 
+/** TDX measures calls: `add` is PAGE.ADD, `extend` MR.EXTEND of all 16 chunks, of each page. */
+export type TdStep = {
+  readonly operation: 'add' | 'extend' | 'add-extend'
+  readonly gpa: string
+  readonly pages: number
+  readonly digestAfter: string
+  readonly type?: string
+  readonly contents?: { readonly from: string; readonly offset: number; readonly length: number }
+}
+export type TdLaunch = { readonly state: string; readonly digest: string; readonly steps: readonly TdStep[] }
+export type TdMeasurement = { readonly mrtd: string; readonly steps: readonly TdStep[] }
+
 export type PageStates = {
   readonly completed: number
   readonly entries: readonly { readonly status: Status }[]
@@ -61,11 +73,20 @@ export type HostAccess = {
 }
 export type Call = {
   readonly status: Status
+  readonly seq: number
   readonly asid?: number
   readonly assigned?: boolean
   readonly rax?: number
+  readonly r10?: string
+  readonly r11?: string
+  readonly rcx?: string
+  readonly page?: { readonly type: string }
+  readonly rtmr?: string
+  readonly exits: readonly Exit[]
+  readonly waiting?: Exit
 }
 export type Resumed = { readonly ret: number; readonly result: PageStates }
+export type ResumedCall = { readonly ret: number; readonly result: Call }
 
 export type Run = {
   readonly gpa: string
@@ -86,6 +107,21 @@ export type Page = Run & {
 }
 export type Accounting = { readonly private: number; readonly shared: number; readonly both: number }
 export type Attestation = { readonly simulated: boolean; readonly report: string }
+export type Quote = { readonly simulated: boolean; readonly tdreport: string; readonly quote: string }
+export type TdPage = Page & {
+  readonly tables: {
+    readonly sept: readonly {
+      readonly level: number
+      readonly index: number
+      readonly state: string
+      readonly table?: string
+    }[]
+    readonly acceptance: string
+    readonly pamt?: { readonly hpa: string; readonly type: string; readonly tdr?: string }
+    readonly poisoned?: boolean
+    readonly td: { readonly tdr: string; readonly hkid: number; readonly opState: string; readonly tdEpoch: number }
+  }
+}
 export type Certificates = {
   readonly items: readonly { readonly name: string; readonly subject: string; readonly pem: string }[]
 }

@@ -1,34 +1,32 @@
 import { createHash } from 'node:crypto'
-import { base64, type Gmemd, hex, textOf } from './client.ts'
+import { type Cast, call, guestReads, guestWrites, hostReads, makeHost, makeVm, PAGES, pageAt, WORK } from './cast.ts'
+import { convertByHand, countMemory, travelInTime } from './chapters.ts'
+import { type Gmemd, hex, textOf } from './client.ts'
 import { firmwareImage } from './firmware-image.ts'
-import { hashesOf, pageHashes, rehash } from './launch-transcript.ts'
 import { chapter, check, same, say } from './narrator.ts'
-import type { Access, Call, Host, HostAccess, Launch, Measurement, PageStates, Technology, Vm } from './replies.ts'
-import { type Cast, guestReads, makeVm, PAGES, pageAt, WORK } from './sev-snp-cast.ts'
+import type { Call, Launch, Measurement, PageStates, Technology, Vm } from './replies.ts'
 import * as hostSide from './sev-snp-host-side.ts'
+import { hashesOf, pageHashes, rehash } from './sev-snp-transcript.ts'
 
 export async function tellSevSnp(gmemd: Gmemd, firmware: Buffer | undefined): Promise<void> {
   const host = await meetTheHost(gmemd)
-  const cast = await makeVm(gmemd, host)
+  chapter('A VM with 64 MiB that can be private or shared')
+  const cast = await makeVm(gmemd, 'sev-snp', host)
   const digest = await launch(cast, firmware)
   const accepted = await writeInPrivate(cast)
   const shared = await share(cast)
   await takeBack(cast)
   await loseAPage(cast)
   await hostSide.lookAtPages(cast)
-  await hostSide.countMemory(cast)
-  await hostSide.convertByHand(cast)
+  await countMemory(cast)
+  await convertByHand(cast)
   await hostSide.attest(cast, digest)
-  await hostSide.travelInTime(cast, { private: accepted, shared })
+  await travelInTime(cast, { private: accepted, shared })
   await hostSide.crashTheHost(cast)
 }
 
-const guestWrites = ({ gmemd, vm }: Cast, gpa: number, isPrivate: boolean, text: string): Promise<Access> =>
-  gmemd.post(`/v1/vms/${vm}/vcpus/0/accesses`, { gpa: hex(gpa), private: isPrivate, kind: 'write', data: base64(text) })
-const pvalidate = ({ gmemd, vm }: Cast, gpa: number, validate: boolean): Promise<Call> =>
-  gmemd.post(`/v1/vms/${vm}/calls`, { call: 'PVALIDATE', gpa: hex(gpa), validate })
-const hostReads = ({ gmemd, vm }: Cast, where: { gpa: string } | { hpa: string }): Promise<HostAccess> =>
-  gmemd.post(`/v1/vms/${vm}/host-accesses`, { as: 'kernel', ...where, kind: 'read', length: 16 })
+const pvalidate = (cast: Cast, gpa: number, validate: boolean): Promise<Call> =>
+  call(cast, 'PVALIDATE', { gpa: hex(gpa), validate })
 
 async function meetTheHost(gmemd: Gmemd): Promise<string> {
   chapter('A machine that nobody has in CI')
@@ -37,11 +35,10 @@ async function meetTheHost(gmemd: Gmemd): Promise<string> {
   say(`${calls.length} calls, from ${calls[0]?.name} to ${calls.at(-1)?.name}`)
   same('what a conversion does to contents: they are lost', properties.contents, 'lost')
   same('a guest must accept private pages', properties.guestAccepts, true)
-  const name = `story-${Date.now().toString(36)}`
-  const host = await gmemd.post<Host>('/v1/hosts', { name, technology: 'sev-snp', memory: '1GiB' })
-  say(`host ${name}: ${host.memory >> 20} MiB, of which the RMP takes ${host.use.metadata >> 20} MiB`)
+  const host = await makeHost(gmemd, 'sev-snp')
+  say(`host ${host.name}: ${host.memory >> 20} MiB, of which the RMP takes ${host.use.metadata >> 20} MiB`)
   same('its keys are called ASIDs', host.keys.name, 'ASID')
-  return name
+  return host.name
 }
 
 async function launch({ gmemd, vm }: Cast, given: Buffer | undefined): Promise<string> {
@@ -114,7 +111,7 @@ async function takeBack(cast: Cast): Promise<void> {
   await gmemd.post<PageStates>(`/v1/vms/${vm}/page-states`, { entries: [{ gpa: hex(WORK), operation: 'private' }] })
   const touched = await guestReads(cast, WORK, true)
   same('the guest gets a fault that the host never sees', touched.outcome, 'guest-fault')
-  same(`it is ${touched.fault?.name} 0x${touched.fault?.code.toString(16)}`, touched.fault?.code, 0x404)
+  same(`it is ${touched.fault?.name} ${hex(Number(touched.fault?.code))}`, touched.fault?.code, 0x404)
   same('once PVALIDATE has accepted the page', (await pvalidate(cast, WORK, true)).status.name, 'SUCCESS')
   const read = await guestReads(cast, WORK, true)
   check('it can be used, and holds neither text', read.outcome === 'ok' && textOf(read.data) === '', read)

@@ -1,7 +1,7 @@
 // Tells what gmemd does, over HTTP alone, and checks every word of it:
 //   npm run example                                    against a running gmemd, http://127.0.0.1:7070 or GMEMD
+//   npm run example -- --technology tdx                or sw-protected; sev-snp where nothing is said
 //   npm run example -- --firmware OVMF.fd              launches your image
-//   npm run example -- --technology sw-protected
 //   npm run example -- --kill                          starts a gmemd of its own, kills it and starts it again
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -10,8 +10,20 @@ import { tellKill } from './kill-story.ts'
 import { end, NotAsTold } from './narrator.ts'
 import { tellSevSnp } from './sev-snp-story.ts'
 import { tellSwProtected } from './sw-protected-story.ts'
+import { tellTdx } from './tdx-story.ts'
 
-const USAGE = 'usage: story.ts [--technology sev-snp|sw-protected] [--firmware FILE] [--kill]'
+type Story = {
+  readonly tell: (gmemd: Gmemd, firmware: Buffer | undefined) => Promise<void>
+  /** Whether it can launch a firmware image of yours. */
+  readonly launches: boolean
+}
+const STORIES: ReadonlyMap<string, Story> = new Map([
+  ['sev-snp', { tell: tellSevSnp, launches: true }],
+  ['tdx', { tell: tellTdx, launches: true }],
+  ['sw-protected', { tell: tellSwProtected, launches: false }],
+])
+
+const USAGE = `usage: story.ts [--technology ${[...STORIES.keys()].join('|')}] [--firmware FILE] [--kill]`
 const options = {
   technology: { type: 'string', default: 'sev-snp' },
   firmware: { type: 'string' },
@@ -22,11 +34,11 @@ try {
   const { values } = parseArgs({ options })
   const { technology, firmware, kill } = values
   const gmemd = new Gmemd(process.env.GMEMD ?? 'http://127.0.0.1:7070')
-  if (technology !== 'sev-snp' && technology !== 'sw-protected') throw new Error(USAGE)
-  if (firmware !== undefined && (kill || technology !== 'sev-snp')) throw new Error(USAGE)
+  const story = STORIES.get(technology)
+  if (story === undefined) throw new Error(USAGE)
+  if (firmware !== undefined && (kill || !story.launches)) throw new Error(USAGE)
   if (kill) await tellKill(technology)
-  else if (technology === 'sw-protected') await tellSwProtected(gmemd)
-  else await tellSevSnp(gmemd, firmware === undefined ? undefined : readFileSync(firmware))
+  else await story.tell(gmemd, firmware === undefined ? undefined : readFileSync(firmware))
   end()
 } catch (error) {
   console.error(`\n${messageOf(error)}`)

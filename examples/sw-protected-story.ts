@@ -1,18 +1,7 @@
+import { makeHost } from './cast.ts'
 import { base64, type Gmemd, hex, textOf } from './client.ts'
 import { chapter, check, same, say } from './narrator.ts'
-import type {
-  Access,
-  Accounting,
-  Call,
-  Exit,
-  Host,
-  HostAccess,
-  Memfile,
-  PageStates,
-  Resumed,
-  Runs,
-  Vm,
-} from './replies.ts'
+import type { Access, Accounting, Call, Exit, HostAccess, Memfile, PageStates, Resumed, Runs, Vm } from './replies.ts'
 
 const PAGE = 0x100000
 type Cast = { readonly gmemd: Gmemd; readonly vm: string; readonly memfile: string }
@@ -29,10 +18,9 @@ export async function tellSwProtected(gmemd: Gmemd): Promise<void> {
 
 async function meetTheHost(gmemd: Gmemd): Promise<string> {
   chapter('Confidential in name only: KVM and nothing under it')
-  const name = `story-${Date.now().toString(36)}`
-  const host = await gmemd.post<Host>('/v1/hosts', { name, technology: 'sw-protected', memory: '1GiB' })
+  const host = await makeHost(gmemd, 'sw-protected')
   same('no table takes memory', host.use.metadata, 0)
-  return name
+  return host.name
 }
 
 async function makeVm(gmemd: Gmemd, host: string, more: object): Promise<Cast> {
@@ -73,7 +61,7 @@ async function share(cast: Cast): Promise<number> {
   const { gmemd, vm } = cast
   chapter('The only call there is: KVM_HC_MAP_GPA_RANGE')
   const arguments_ = { call: 'MAP_GPA_RANGE', gpa: PAGE, pages: 1, attributes: 0 }
-  const call = await gmemd.post<Call & { seq: number }>(`/v1/vms/${vm}/calls`, arguments_)
+  const call = await gmemd.post<Call>(`/v1/vms/${vm}/calls`, arguments_)
   same('bit 4 clear asks for shared', call.status.name, 'SUCCESS')
   same('and the guest sees the mapping again', await guestReads(cast), 'from the host')
   const refused = await gmemd.post<Call>(`/v1/vms/${vm}/calls`, { ...arguments_, pages: 0 })

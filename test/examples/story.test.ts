@@ -6,6 +6,8 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
 import { firmwareImage } from '../../examples/firmware-image.ts'
+import { tdvfImage } from '../../examples/tdvf-image.ts'
+import { backends } from '../../src/hw/registry.ts'
 import { startChild } from '../support/child.ts'
 
 const story = path.join(import.meta.dirname, '../../examples/story.ts')
@@ -22,18 +24,27 @@ async function tell(url: string, ...args: string[]): Promise<string> {
   return stdout
 }
 
-test('the story is as told, for both technologies and twice in one data directory', async (t) => {
+const IMAGES: ReadonlyMap<string, () => Buffer> = new Map([
+  ['sev-snp', firmwareImage],
+  ['tdx', tdvfImage],
+])
+
+test('the story of every technology is as told, with an image of its own too, and all in one data directory', async (t) => {
   const directory = temporaryDirectory(t)
   const url = await startChild(t, 'src/server/main.ts', { GMEMD_DATA: path.join(directory, 'data') }).ready
-  assert.match(await tell(url), /The end: \d+ claims, all as told\.\n$/)
-  assert.match(await tell(url, '--technology', 'sw-protected'), /all as told\.\n$/)
-
-  const firmware = path.join(directory, 'firmware.fd')
-  writeFileSync(firmware, firmwareImage())
-  assert.match(await tell(url, '--firmware', firmware), /from your firmware image\n[\s\S]*all as told\.\n$/)
+  assert.match(await tell(url), /ASID[\s\S]*The end: \d+ claims, all as told\.\n$/)
+  for (const technology of backends.keys()) {
+    assert.match(await tell(url, '--technology', technology), /The end: \d+ claims, all as told\.\n$/)
+    const image = IMAGES.get(technology)
+    if (image === undefined) continue
+    const firmware = path.join(directory, 'firmware.fd')
+    writeFileSync(firmware, image())
+    const told = await tell(url, '--technology', technology, '--firmware', firmware)
+    assert.match(told, /from your firmware image\n[\s\S]*all as told\.\n$/)
+  }
 })
 
-for (const technology of ['sev-snp', 'sw-protected']) {
+for (const technology of backends.keys()) {
   test(`what a killed gmemd has answered is there again: ${technology}`, async () => {
     assert.match(await tell('http://127.0.0.1:1', '--kill', '--technology', technology), /all as told\.\n$/)
   })
@@ -41,5 +52,7 @@ for (const technology of ['sev-snp', 'sw-protected']) {
 
 test('a story that cannot be told ends with an error and a hint', async () => {
   await assert.rejects(tell('http://127.0.0.1:1'), { code: 1, stderr: /Is gmemd running\?/ })
-  await assert.rejects(tell('http://127.0.0.1:1', '--technology', 'tdx'), { code: 1, stderr: /^\nusage: / })
+  await assert.rejects(tell('http://127.0.0.1:1', '--technology', 'sgx'), { code: 1, stderr: /^\nusage: / })
+  const withFirmware = ['--technology', 'sw-protected', '--firmware', 'any.fd']
+  await assert.rejects(tell('http://127.0.0.1:1', ...withFirmware), { code: 1, stderr: /^\nusage: / })
 })

@@ -24,7 +24,3 @@ export function isSignedBy(report: Buffer, certificate: X509Certificate): boolea
   const key = { key: certificate.publicKey, dsaEncoding: 'ieee-p1363' } as const
   return verify('sha384', report.subarray(0, SIGNED), key, Buffer.concat([r, s]))
 }
-
-/** Whether each certificate is signed by the next, and the last by itself. */
-export const isChain = (certificates: readonly X509Certificate[]): boolean =>
-  certificates.every((one, index) => one.verify((certificates[index + 1] ?? one).publicKey))
