@@ -47,9 +47,12 @@ function fillHole(host: HostContext, memfile: MemfileState, first: number, end: 
   const available = Math.min(wanted, framePool.freeFrames(pool))
   const runs = allocateUpTo(pool, available - (available % memfile.span), alignment)
   let page = first
-  for (const run of runs) {
+  for (const [index, run] of runs.entries()) {
     const errno = attach(host, memfile, page, run.start, run.count)
-    if (errno !== undefined) return errno
+    if (errno !== undefined) {
+      for (const unused of runs.slice(index + 1)) framePool.free(pool, unused.start, unused.count)
+      return errno
+    }
     page += run.count
   }
   return page < end ? 'ENOMEM' : undefined
