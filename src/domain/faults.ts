@@ -38,12 +38,15 @@ function mapPrivate(host: HostContext, vm: VmState, slot: MemslotState, fault: G
   const errno = populate(host, memfile, folio, folio + memfile.span)
   if (errno !== undefined) return memoryFault(fault, true, errno)
   const block = largestBlock(slot, memfile, fault.gfn)
-  const firstGfn = fault.gfn - (fault.gfn % block)
-  const frame = privateFrame(slot, firstGfn)
-  const verdict = host.hardware.assign(vm.id, firstGfn, frame, block, block)
+  const blockGfn = fault.gfn - (fault.gfn % block)
+  const span = mappingSpan(host, vm, fault.gfn, privateFrame(slot, blockGfn), block)
+  // Where the hardware owns the table, a page given to it is mapped: it gets what the fault maps, and no more.
+  const given = host.hardware.translatePrivate === undefined ? block : span
+  const firstGfn = fault.gfn - (fault.gfn % given)
+  const verdict = host.hardware.assign(vm.id, firstGfn, privateFrame(slot, firstGfn), given, given)
   if (!verdict.ok) return memoryFault(fault, true, verdict.refusal.errno)
-  stage2.install(host, vm, fault.gfn, mappingSpan(host, vm, fault.gfn, frame, block), true)
-  host.changes.pagesOf(vm.id, firstGfn, firstGfn + block)
+  stage2.install(host, vm, fault.gfn, span, true)
+  host.changes.pagesOf(vm.id, firstGfn, firstGfn + given)
   return undefined
 }
 
