@@ -19,14 +19,15 @@ function notReady(host: HostContext, vm: VmState, vcpu: number, raw: boolean): A
     return refusedBy(conflict('vcpu-waiting', detail, { currentState: 'waiting', allowedStates: ['running'] }))
   }
   const current = host.hardware.vmState(vm.id)
-  if (!raw && current !== 'running') {
-    const detail =
-      current === 'dead'
-        ? 'The guest is dead: KVM_RUN fails with EIO.'
-        : 'The guest runs only after its launch is finished.'
-    return refusedBy(conflict('vm-not-running', detail, { currentState: current, allowedStates: ['running'] }))
-  }
-  return undefined
+  return current === 'dead' || (!raw && current !== 'running') ? notRunning(current) : undefined
+}
+
+function notRunning(currentState: 'launching' | 'running' | 'dead'): Applied {
+  const detail =
+    currentState === 'dead'
+      ? 'The guest is dead: KVM_RUN fails with EIO.'
+      : 'The guest runs only after its launch is finished.'
+  return refusedBy(conflict('vm-not-running', detail, { currentState, allowedStates: ['running'] }))
 }
 
 const refusedBy = (result: Result<never>): Applied => appliedFrom(result, () => accepted({}, null))
@@ -130,6 +131,7 @@ function markAllSlots(host: HostContext, vm: VmState): void {
 export function resumeCommand(host: HostContext, vm: VmState, command: CommandOf<'exit.resume'>): Applied {
   const waiting = vm.exits.get(command.exit)
   if (waiting === undefined) return appliedFrom(notFound('exit', command.exit), () => accepted({}, vm))
+  if (host.hardware.vmState(vm.id) === 'dead') return notRunning('dead')
   const { exit } = waiting
   vm.exits.delete(waiting.id)
   const vcpu = vm.vcpus[exit.vcpu]

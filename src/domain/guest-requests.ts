@@ -30,7 +30,7 @@ export function runRequest(host: HostContext, vm: VmState, vcpu: number, operati
   const log = openLog()
   let waiting = serveExits(host, vm, guest, request, operation, log)
   if (waiting === undefined && operation.accept) {
-    waiting = acceptEntries(host, vm, guest, operation.entries, request, log)
+    waiting = acceptEntries(host, vm, guest, operation, request, log)
   }
   const { completed, statuses } = request
   const exits = log.records
@@ -87,26 +87,29 @@ export const guestContext = (vm: VmState, vcpu: number, by: 'guest' | 'host'): G
   translate: (gfn) => stage2.lookup(vm, gfn),
 })
 
+/** Acceptance from the first page of the first entry on. */
+const START = { entry: 0, gfn: -1 } as const
+
 /** The guest's acceptance of what became private; returns the exit that waits, if one does. */
 function acceptEntries(
   host: HostContext,
   vm: VmState,
   guest: GuestContext,
-  entries: readonly RequestEntry[],
+  operation: Request,
   request: GuestRequest,
   exits: ExitLog,
 ): ExitRecord | undefined {
-  for (let index = 0; index < entries.length; index++) {
+  const { entries, progress } = operation
+  const { entry: first, gfn: from } = progress?.accepting ?? START
+  for (let index = first; index < entries.length; index++) {
     const entry = entries[index] as RequestEntry
     const status = request.statuses[index]
     if (entry.operation !== 'private' || status === undefined || !isSuccess(status)) continue
-    const result = acceptRange(host, vm, guest, entry, exits)
+    const result = acceptRange(host, vm, guest, entry, index === first && from >= 0 ? from : entry.gfn, exits)
     if ('status' in result) request.statuses[index] = result.status
     else if (waits(vm, result.exit)) {
-      return hold(host, vm, {
-        exit: result.exit,
-        operation: { kind: 'request', entries, accept: true, progress: { request } },
-      })
+      const accepting = { entry: index, gfn: result.exit.firstGfn }
+      return hold(host, vm, { exit: result.exit, operation: { ...operation, progress: { request, accepting } } })
     } else request.statuses[index] = { name: result.exit.reason, code: -14 }
   }
   return undefined
@@ -117,10 +120,11 @@ function acceptRange(
   vm: VmState,
   guest: GuestContext,
   entry: RequestEntry,
+  from: number,
   exits: ExitLog,
 ): { readonly status: Status } | { readonly exit: Exit } {
   const end = entry.gfn + entry.pages * entry.span
-  let gfn = entry.gfn
+  let gfn = from
   let stuckAt = -1
   let rounds = 0
   host.changes.pagesOf(vm.id, gfn, end)

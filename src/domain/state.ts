@@ -162,7 +162,11 @@ export type GuestOperation =
       readonly progress: RequestProgress | null
     }
 
-export type RequestProgress = { readonly request: GuestRequest }
+/** `accepting`: the conversions are done, and the guest goes on accepting at `gfn` of this entry. */
+export type RequestProgress = {
+  readonly request: GuestRequest
+  readonly accepting?: { readonly entry: number; readonly gfn: number }
+}
 
 export type ExitState = { readonly id: string; readonly exit: Exit; readonly operation: GuestOperation }
 
