@@ -104,7 +104,7 @@ function reach(
       if (check.kind === 'ok') return { kind: 'ok', mapping, ciphertext: false }
       if (check.kind === 'ciphertext') return { kind: 'ok', mapping, ciphertext: true }
       if (check.kind === 'guest-fault') return check
-      if (check.kind === 'vm-dead') return { kind: 'exit', exit: vmDied(vcpu, piece), fault: check.fault }
+      if (check.kind === 'vm-dead') return { kind: 'exit', exit: vmDied(vcpu, piece, check.fault), fault: check.fault }
       last = check.fault
       stage2.unmap(vm, piece.gfn, piece.gfn + 1)
       if (check.mended) continue
@@ -118,15 +118,15 @@ function reach(
   return { kind: 'exit', exit: stuck(vcpu, piece, last), ...(last === undefined ? {} : { fault: last }) }
 }
 
-/** KVM has given the VM up: KVM_RUN fails from now on. */
-const vmDied = (vcpu: number, piece: Piece): Exit => ({
+/** KVM has given the VM up, or its hardware the vCPU: KVM_RUN fails from now on. */
+const vmDied = (vcpu: number, piece: Piece, { detail }: Fault): Exit => ({
   vcpu,
   reason: 'KVM_EXIT_INTERNAL_ERROR',
   firstGfn: piece.gfn,
   pages: 1,
   private: true,
   errno: 'EIO',
-  detail: 'the guest is dead',
+  detail,
 })
 
 const stuck = (vcpu: number, piece: Piece, fault: Fault | undefined): Exit => ({

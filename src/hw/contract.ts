@@ -137,7 +137,7 @@ export type Fault = {
  * What the hardware says of a guest access through an existing mapping.
  * `guest-fault`: delivered in the guest; the host sees nothing. `host-fault`: taken by the host; `mended` says that
  * KVM's handler put it right (a PSMASH) and zapped the mapping, so that the access is to be tried again. `vm-dead`: the
- * guest can't go on ever, and {@link Hardware.vmState} says so from now on.
+ * vCPU can't go on ever; where that goes for the whole guest, {@link Hardware.vmState} says so from now on.
  */
 export type GuestCheck =
   | { readonly kind: 'ok' }
