@@ -3,7 +3,7 @@ import type { TdxHardware } from './calls/call-definition.ts'
 import { type Host, openHost, type TdxData, tdOf } from './data.ts'
 import { createDescriber, explain } from './describe.ts'
 import { accept, checkGuest, checkHost } from './kvm/access.ts'
-import { launchFinish, launchLog, launchMeasure, launchPage, launchPlan } from './kvm/launch.ts'
+import { launchFinish, launchLog, launchMeasure, launchPage, launchPlan, launchSource } from './kvm/launch.ts'
 import { beginRequest, completeExit, type MapGpaRequest, nextExit } from './kvm/map-gpa.ts'
 import { assign, release, sharedAlias, translatePrivate, unmapPrivate } from './kvm/private-memory.ts'
 import { refuse } from './kvm/refusal.ts'
@@ -45,7 +45,7 @@ export function open(data: TdxData, machine: Machine): TdxHardware {
     completeExit: (guest, request, ret) => completeExit(host, guest, request as MapGpaRequest, ret),
     accept: (guest, gfn, count, span) => accept(host, guest, gfn, count, span),
     launchPage: (vm, gfn, frame, source, options) => launchPage(host, vm, gfn, frame, source, options),
-    launchSource: () => ({ ok: true, value: 'bytes' }),
+    launchSource: (vm) => launchSource(host, vm),
     launchMeasure: (vm, gfn, pages) => launchMeasure(host, vm, gfn, pages),
     launchFinish: (vm, options) => launchFinish(host, vm, options),
     launchPlan: (_vm, image, query) => launchPlan(image, query),

@@ -1,6 +1,7 @@
 import type { AccessKind, CallResult, Fault, GuestCheck, GuestContext, HostCheck } from '../../contract.ts'
 import * as PageMap from '../../shared/page-map.ts'
 import { type Host, tdOf, vmOf } from '../data.ts'
+import type { Answer } from '../module/answer.ts'
 import { hex, SPAN } from '../module/geometry.ts'
 import { raiseVe } from '../module/guest-memory.ts'
 import { zeroPages } from '../module/mem-page.ts'
@@ -10,6 +11,7 @@ import { frameAt, leafAt, levelOfLeaf, stateOfLeaf } from '../module/sept.ts'
 import { acceptRange } from '../module/sept-ranges.ts'
 import { STATE } from '../module/states.ts'
 import { pendingExits, type Td, vcpuAt } from '../module/td.ts'
+import type { Vcpu } from '../module/vcpu.ts'
 import { checkRunning, EXIT_REASON } from '../module/vp.ts'
 import { SUCCESS, statusWith } from '../status.ts'
 import { privateFrames } from './private-memory.ts'
@@ -30,11 +32,13 @@ export function checkGuest(
   kind: AccessKind,
   vcpu: number,
 ): GuestCheck {
-  if (!isPrivate) return kind === 'execute' ? { kind: 'guest-fault', fault: SHARED_FETCH } : OK
   const td = tdOf(host.data, vm)
   const cpu = td && vcpuAt(td, vcpu)
   if (td === undefined || cpu === undefined) return { kind: 'vm-dead', fault: NO_VCPU }
-  if (stateOfLeaf(leafAt(td.sept, gfn)) === STATE.PENDING) return pendingAccess(host, vm, td, gfn, kind, vcpu)
+  const running = checkRunning(td, cpu)
+  if (!running.ok) return notEntered(running.answer)
+  if (!isPrivate) return kind === 'execute' ? { kind: 'guest-fault', fault: SHARED_FETCH } : OK
+  if (stateOfLeaf(leafAt(td.sept, gfn)) === STATE.PENDING) return pendingAccess(host, vm, td, cpu, gfn, kind)
   if (!isPoisoned(host.data, frameAt(td.sept, gfn))) return OK
   const { status } = machineCheck(td, cpu)
   const detail = 'The guest read a page that the host had written: the TD is fatal.'
@@ -49,10 +53,14 @@ const SHARED_FETCH: Fault = {
   code: PAGE_FAULT,
   detail: 'A TD cannot execute shared memory: the fault stays in the guest.',
 }
+const notEntered = ({ status }: Answer): GuestCheck => ({
+  kind: 'vm-dead',
+  fault: { name: status.name, code: status.code, detail: 'TDH.VP.ENTER does not enter the vCPU any more.' },
+})
 const NO_VCPU: Fault = { name: 'EIO', code: -5, detail: 'The vCPU is not there any more.' }
 
 /** #VE, or with SEPT_VE_DISABLE a TD exit that KVM takes for the guest's end. */
-function pendingAccess(host: Host, vm: string, td: Td, gfn: number, kind: AccessKind, vcpu: number): GuestCheck {
+function pendingAccess(host: Host, vm: string, td: Td, cpu: Vcpu, gfn: number, kind: AccessKind): GuestCheck {
   const gpa = BigInt(gfn) << 12n
   if (pendingExits(td)) {
     vmOf(host.data, vm).dead = true
@@ -62,8 +70,6 @@ function pendingAccess(host: Host, vm: string, td: Td, gfn: number, kind: Access
       fault: { name: 'EPT_VIOLATION', code: EXIT_REASON.EPT_VIOLATION, errorCode: PENDING_ACCESS, detail },
     }
   }
-  const cpu = vcpuAt(td, vcpu)
-  if (cpu === undefined) return { kind: 'vm-dead', fault: NO_VCPU }
   const { status } = raiseVe(cpu, gpa, QUALIFICATION[kind])
   const detail = `The page at ${hex(gpa)} is pending.`
   return { kind: 'guest-fault', fault: { name: status.name, code: status.code, detail } }
@@ -82,8 +88,8 @@ export const checkHost = ({ data }: Host, frame: number): HostCheck =>
  */
 export function accept(host: Host, guest: GuestContext, gfn: number, count: number, span: number): CallResult {
   const td = tdOf(host.data, guest.vm)
-  const running = td && checkRunning(td, vcpuAt(td, guest.vcpu))
-  if (td === undefined || running === undefined) return DONE
+  if (td === undefined) throw new Error(`${guest.vm} has no TD any more, and accepts nothing`)
+  const running = checkRunning(td, vcpuAt(td, guest.vcpu))
   if (!running.ok) return { kind: 'done', status: running.answer.status }
   const end = Math.min(gfn - (gfn % span) + count * span, privateFrames(td))
   for (let at = gfn; at < end; ) {

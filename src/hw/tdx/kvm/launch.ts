@@ -14,7 +14,7 @@ import { frameAt, leafAt, stateOfLeaf } from '../module/sept.ts'
 import { mapRange } from '../module/sept-ranges.ts'
 import { STATE } from '../module/states.ts'
 import type { Td } from '../module/td.ts'
-import { addTables, privateFrames } from './private-memory.ts'
+import { addTables, entryRefused, isHidden, PAGE_NOT_FREE, privateFrames } from './private-memory.ts'
 import { OK, refuse, seamcallRefused } from './refusal.ts'
 
 type Options = Readonly<Record<string, unknown>>
@@ -25,6 +25,12 @@ function building(host: Host, vm: string): Verdict<{ readonly td: Td; readonly r
   if (td === undefined || td.opState !== OP_STATE.INITIALIZED)
     return refuse('EINVAL', 'td-finalized', 'Memory is added and measured only until the TD is finalised.')
   return { ok: true, value: { td, record: vmOf(host.data, vm) } }
+}
+
+/** INIT_MEM_REGION always has a source page, and looks at the TD before it takes any memory (g). */
+export function launchSource(host: Host, vm: string): Verdict<'bytes' | 'none'> {
+  const opened = building(host, vm)
+  return opened.ok ? { ok: true, value: 'bytes' } : opened
 }
 
 /** One page of KVM_TDX_INIT_MEM_REGION (f.3, g): SEPT.ADD as needed, PAGE.ADD, and with `measure` its 16 MR.EXTEND. */
@@ -40,12 +46,12 @@ export function launchPage(
   if (!opened.ok) return opened
   const { td, record } = opened.value
   if (gfn >= privateFrames(td)) return refuse('EINVAL', 'gpa-shared', 'The address is not a private one.', '/gpa')
+  if (isHidden(td, gfn)) return entryRefused(gfn)
   if (leafAt(td.sept, gfn) !== 0)
     return refuse('EEXIST', 'page-populated', `Page ${addressOf(gfn)} is populated already: each page is added once.`)
-  if (!isFree(host.data.pamt, frame, 1))
-    return refuse('EIO', 'page-not-free', 'The module has a page already that the kernel held for free.')
-  if (!addTables(host, vm, td, gfn))
-    return refuse('ENOMEM', 'no-table-page', 'There is no memory for a page of the Secure EPT.')
+  if (!isFree(host.data.pamt, frame, 1)) return PAGE_NOT_FREE
+  const tables = addTables(host, vm, td, gfn)
+  if (!tables.ok) return tables
   const { measure = true } = options as UpdateOptions
   host.machine.write(frame, source === undefined ? undefined : new Uint8Array(source))
   mapRange(host.data, td, gfn, frame, 1, STATE.MAPPED, 0)

@@ -3,7 +3,8 @@ import { ERRNO } from '../../shared/errno.ts'
 import type { VmcallHandler, VmcallRegisters } from '../calls/vmcall.ts'
 import { type Host, tdOf, vmOf } from '../data.ts'
 import { hex, PAGE_BITS } from '../module/geometry.ts'
-import type { Td } from '../module/td.ts'
+import { type Td, vcpuAt } from '../module/td.ts'
+import { checkRunning } from '../module/vp.ts'
 import { privateFrames } from './private-memory.ts'
 
 /** R10 of a VMCALL (intel-tdx.md d.4). */
@@ -37,7 +38,10 @@ export function beginRequest(host: Host, guest: GuestContext, entries: readonly 
     at: 0,
     done: 0,
   }
-  judgeEntry(host, guest, request)
+  const td = tdOf(host.data, guest.vm)
+  const running = td && checkRunning(td, vcpuAt(td, guest.vcpu))
+  if (running?.ok === false) fail(request, running.answer.status)
+  else judgeEntry(host, guest, request)
   return request
 }
 

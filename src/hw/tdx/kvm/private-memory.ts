@@ -3,19 +3,16 @@ import * as PageMap from '../../shared/page-map.ts'
 import * as Translation from '../../shared/translation.ts'
 import { type Host, tdOf } from '../data.ts'
 import { type Level, SPAN, startAt } from '../module/geometry.ts'
-import { LIFECYCLE, OP_STATE } from '../module/op-states.ts'
+import { OP_STATE } from '../module/op-states.ts'
 import { isFree } from '../module/pamt.ts'
-import { firstMissingTable, frameAt, leafAt, levelOfLeaf, stateOfLeaf, tableRunEnd } from '../module/sept.ts'
+import { firstMissingTable, frameAt, leafAt, levelOfLeaf, stateOfLeaf, tableRunEnd, walk } from '../module/sept.ts'
 import { addTable, augRange, removeRange } from '../module/sept-ranges.ts'
 import { STATE } from '../module/states.ts'
 import type { Td } from '../module/td.ts'
 import { gpaw } from '../module/td-params.ts'
 import { advanceEpoch, demandsTracking, kickAll } from '../module/tracking.ts'
 import { OK, refuse } from './refusal.ts'
-import { keep } from './vm.ts'
-
-/** Whether SEAMCALLs on the TD's memory are answered at all (intel-tdx.md 0.3 step 2). */
-const isAlive = (td: Td): boolean => !td.fatal && td.lifecycle === LIFECYCLE.KEYS_CONFIGURED
+import { isAlive, keep } from './vm.ts'
 
 /**
  * KVM's private fault (intel-tdx.md d.3): SEPT.ADD of the tables that are missing, then PAGE.AUG in 4K pages. Pages the
@@ -49,24 +46,42 @@ function augment(host: Host, vm: string, td: Td, gfn: number, frame: number, cou
   if (PageMap.get(td.sept.entries, gfn) !== 0) return entryRefused(gfn)
   const end = gfn + count
   for (let at = gfn; at < end; ) {
-    if (!addTables(host, vm, td, at))
-      return refuse('ENOMEM', 'no-table-page', 'There is no memory for a page of the Secure EPT.')
-    const next = count === 1 ? end : tableRunEnd(td.sept, at, end, 0)
-    if (!isFree(host.data.pamt, frame + at - gfn, next - at))
-      return refuse('EIO', 'page-not-free', 'The module has a page already that the kernel held for free.')
+    if (isHidden(td, at)) return entryRefused(at)
+    const tables = addTables(host, vm, td, at)
+    if (!tables.ok) return tables
+    const next = count === 1 ? end : Math.min(tableRunEnd(td.sept, at, end, 0), visibleEnd(td, at))
+    if (!isFree(host.data.pamt, frame + at - gfn, next - at)) return PAGE_NOT_FREE
     augRange(host.data, td, at, frame + at - gfn, next - at)
     at = next
   }
   return OK
 }
 
-/** SEPT.ADD of every table that a 4K entry at `gfn` needs and has not; false when memory is gone. */
-export function addTables(host: Host, vm: string, td: Td, gfn: number): boolean {
+/** Whether a blocked table hides the entry of `gfn` from SEAMCALLs too (0.3 step 4). */
+export const isHidden = ({ sept }: Td, gfn: number): boolean =>
+  sept.blockedTables > 0 && walk(sept, gfn, 0).state === STATE.NL_BLOCKED
+
+/** Where what is true of `gfn` by {@link isHidden} may end. */
+const visibleEnd = ({ sept }: Td, gfn: number): number =>
+  sept.blockedTables > 0 ? startAt(gfn, 1) + SPAN[1] : Number.POSITIVE_INFINITY
+
+export const PAGE_NOT_FREE = refuse(
+  'EIO',
+  'page-not-free',
+  'The module has a page already that the kernel held for free.',
+)
+
+/** SEPT.ADD of every table that a 4K entry at `gfn` needs and has not. Those that were added stay where it is refused. */
+export function addTables(host: Host, vm: string, td: Td, gfn: number): Verdict {
   for (;;) {
     const level = firstMissingTable(td.sept, gfn, 0)
-    if (level === 0) return true
+    if (level === 0) return OK
     const frame = host.machine.allocateFrame()
-    if (frame < 0) return false
+    if (frame < 0) return refuse('ENOMEM', 'no-table-page', 'There is no memory for a page of the Secure EPT.')
+    if (!isFree(host.data.pamt, frame, 1)) {
+      host.machine.freeFrame(frame)
+      return PAGE_NOT_FREE
+    }
     keep(host, vm, frame, 1)
     addTable(host.data, td, gfn, level, frame)
   }
@@ -80,7 +95,7 @@ function same(td: Td, gfn: number, frame: number, end: number): Verdict {
   return usable && PageMap.isAll(td.sept.frames, gfn, end, value) ? OK : entryRefused(gfn)
 }
 
-const entryRefused = (gfn: number): Verdict =>
+export const entryRefused = (gfn: number): Verdict =>
   refuse(
     'EIO',
     'sept-entry-refused',
@@ -93,7 +108,7 @@ const entryRefused = (gfn: number): Verdict =>
  */
 export function release(host: Host, vm: string, gfn: number, frame: number, count: number): boolean {
   const td = tdOf(host.data, vm)
-  if (td !== undefined && gfn >= 0 && isAlive(td)) unmap(host, td, gfn, count)
+  if (td !== undefined && gfn >= 0 && isAlive(td) && gfn < privateFrames(td)) unmap(host, td, gfn, count)
   if (isFree(host.data.pamt, frame, count)) return true
   keep(host, vm, frame, count)
   return false
@@ -105,22 +120,32 @@ export function unmapPrivate(host: Host, vm: string, gfn: number, count: number)
   if (td !== undefined && isAlive(td) && gfn < privateFrames(td)) unmap(host, td, gfn, count)
 }
 
-function unmap({ data }: Host, td: Td, gfn: number, count: number): void {
+function unmap(host: Host, td: Td, gfn: number, count: number): void {
   const { entries } = td.sept
   if (count === 1 && PageMap.get(entries, gfn) >>> 8 === 0) {
-    if (PageMap.get(entries, gfn) === 0) return
-    track(td)
-    removeRange(data, td, gfn, 1)
+    if (PageMap.get(entries, gfn) !== 0) remove(host, td, gfn, 1)
     return
   }
   const end = Math.min(gfn + count, privateFrames(td))
   if (PageMap.isAll(entries, gfn, end, 0)) return
-  track(td)
   // A larger page goes as a whole, as KVM zaps it.
   const first = startAt(gfn, leafLevel(td, gfn))
   const last = end - 1
   const stop = startAt(last, leafLevel(td, last)) + SPAN[leafLevel(td, last)]
-  removeRange(data, td, first, stop - first)
+  remove(host, td, first, stop - first)
+}
+
+/** The pages' contents go with them: KVM writes whole lines over the ciphertext. */
+function remove({ data, machine }: Host, td: Td, gfn: number, count: number): void {
+  const { frames } = td.sept
+  track(td)
+  const end = gfn + count
+  for (let at = gfn; at < end; ) {
+    const next = count === 1 ? end : PageMap.nextRun(frames, at, end)
+    if (Translation.isPresent(PageMap.get(frames, at))) machine.clear(frameAt(td.sept, at), next - at)
+    at = next
+  }
+  removeRange(data, td, gfn, count)
 }
 
 const leafLevel = (td: Td, gfn: number): Level => levelOfLeaf(PageMap.get(td.sept.entries, gfn))

@@ -7,9 +7,10 @@ import type { Answer } from '../module/answer.ts'
 import { PAGE_BITS } from '../module/geometry.ts'
 import { freeKeyId } from '../module/kot.ts'
 import { mngAddcx, mngCreate, mngInit, mngKeyConfig } from '../module/mng.ts'
-import { OP_STATE } from '../module/op-states.ts'
+import { LIFECYCLE, OP_STATE } from '../module/op-states.ts'
 import { MIN_TDCX } from '../module/operands.ts'
 import { isFree } from '../module/pamt.ts'
+import type { Td } from '../module/td.ts'
 import {
   ATTRIBUTE,
   CONFIG_FLAG,
@@ -134,10 +135,13 @@ function must({ status }: Answer): void {
   if (status.name !== 'TDX_SUCCESS') throw new Error(`the module refused with ${status.name} what was checked before`)
 }
 
+/** Whether SEAMCALLs on the TD's memory are answered at all (intel-tdx.md 0.3 step 2). */
+export const isAlive = (td: Td): boolean => !td.fatal && td.lifecycle === LIFECYCLE.KEYS_CONFIGURED
+
 /** A dead guest never runs again: KVM gave it up, a machine check killed the TD, or somebody has begun to tear it down. */
 export function vmState({ data }: Host, vm: string): 'launching' | 'running' | 'dead' {
   const td = tdOf(data, vm)
-  if (td === undefined || td.fatal || vmOf(data, vm).dead || td.opState > OP_STATE.RUNNABLE) return 'dead'
+  if (td === undefined || !isAlive(td) || vmOf(data, vm).dead) return 'dead'
   return td.opState === OP_STATE.RUNNABLE ? 'running' : 'launching'
 }
 
