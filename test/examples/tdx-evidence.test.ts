@@ -31,7 +31,7 @@ test('the example tells which link of a quote is broken (intel-tdx.md e.4)', () 
     [800, 'QE report'],
     [1225, 'attestation key'],
   ] as const) {
-    const changed = Buffer.from(made.quote)
+    const changed: Buffer = Buffer.from(made.quote)
     changed.writeUInt8(changed.readUInt8(at) ^ 1, at)
     assert.equal(brokenLink(changed), link, `byte ${at}`)
   }
@@ -44,7 +44,7 @@ test('the example hashes the transcript of every order to MRTD, and of no other 
     assert.ok(measured.ok)
     const { mrtd, steps } = measured.value as Measured
     assert.equal(rehash(steps, image), mrtd, order)
-    const changed: Uint8Array = Buffer.from(image).fill(0x90, 5000, 5001)
+    const changed = Buffer.from(image).fill(0x90, 5000, 5001)
     assert.throws(() => rehash(steps, changed), /^Error: step \d+ \(BFV at 0xffffd000\) comes to /)
   }
 })
