@@ -77,9 +77,10 @@ export function makePrivate({ t, vm }: Pick<TdBench, 't' | 'vm'>, gpa: number, p
   assert.deepEqual(codes(value), ['0x0'])
 }
 
+const NOT_PROCESSED = -1
 export const codes = (value: Value): unknown[] =>
   ((value.entries ?? value.statuses) as ({ status?: { code: unknown }; code?: unknown } | undefined)[]).map(
-    (entry) => entry?.status?.code ?? entry?.code,
+    (entry) => entry?.status?.code ?? entry?.code ?? NOT_PROCESSED,
   )
 
 /** The state of a page's 4K entry, as SEPT.RD tells it; what is no entry of its own is told with its level. */
