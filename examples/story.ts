@@ -8,20 +8,7 @@ import { parseArgs } from 'node:util'
 import { Gmemd } from './client.ts'
 import { tellKill } from './kill-story.ts'
 import { end, NotAsTold } from './narrator.ts'
-import { tellSevSnp } from './sev-snp-story.ts'
-import { tellSwProtected } from './sw-protected-story.ts'
-import { tellTdx } from './tdx-story.ts'
-
-type Story = {
-  readonly tell: (gmemd: Gmemd, firmware: Buffer | undefined) => Promise<void>
-  /** Whether it can launch a firmware image of yours. */
-  readonly launches: boolean
-}
-const STORIES: ReadonlyMap<string, Story> = new Map([
-  ['sev-snp', { tell: tellSevSnp, launches: true }],
-  ['tdx', { tell: tellTdx, launches: true }],
-  ['sw-protected', { tell: tellSwProtected, launches: false }],
-])
+import { STORIES } from './stories.ts'
 
 const USAGE = `usage: story.ts [--technology ${[...STORIES.keys()].join('|')}] [--firmware FILE] [--kill]`
 const options = {

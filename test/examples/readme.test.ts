@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -70,7 +70,8 @@ test('every variable of the configuration is in the README, and every link leads
   const variables = new Set(source.match(/GMEMD_[A-Z_]+/g))
   const rows = new Set([...readme.matchAll(/^\| `(GMEMD_[A-Z_]+)`/gm)].map(([, name]) => name))
   assert.deepEqual([...rows].sort(), [...variables].sort())
-  const files = ['README.md', 'docs/api.md', 'docs/technologies/sev-snp.md', 'docs/technologies/sw-protected.md']
+  const pages = readdirSync(path.join(root, 'docs/technologies')).map((name) => `docs/technologies/${name}`)
+  const files = ['README.md', 'CONTRIBUTING.md', 'docs/api.md', 'docs/architecture.md', ...pages]
   for (const file of files) {
     const text = readFileSync(path.join(root, file), 'utf8')
     for (const [, link = ''] of text.matchAll(/\]\(([^)#]+)(?:#[^)]*)?\)/g)) {

@@ -6,8 +6,8 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
 import { firmwareImage } from '../../examples/firmware-image.ts'
+import { STORIES } from '../../examples/stories.ts'
 import { tdvfImage } from '../../examples/tdvf-image.ts'
-import { backends } from '../../src/hw/registry.ts'
 import { startChild } from '../support/child.ts'
 
 const story = path.join(import.meta.dirname, '../../examples/story.ts')
@@ -33,18 +33,17 @@ test('the story of every technology is as told, with an image of its own too, an
   const directory = temporaryDirectory(t)
   const url = await startChild(t, 'src/server/main.ts', { GMEMD_DATA: path.join(directory, 'data') }).ready
   assert.match(await tell(url), /ASID[\s\S]*The end: \d+ claims, all as told\.\n$/)
-  for (const technology of backends.keys()) {
+  for (const [technology, { launches }] of STORIES) {
     assert.match(await tell(url, '--technology', technology), /The end: \d+ claims, all as told\.\n$/)
-    const image = IMAGES.get(technology)
-    if (image === undefined) continue
+    if (!launches) continue
     const firmware = path.join(directory, 'firmware.fd')
-    writeFileSync(firmware, image())
+    writeFileSync(firmware, IMAGES.get(technology)?.() ?? '')
     const told = await tell(url, '--technology', technology, '--firmware', firmware)
     assert.match(told, /from your firmware image\n[\s\S]*all as told\.\n$/)
   }
 })
 
-for (const technology of backends.keys()) {
+for (const technology of STORIES.keys()) {
   test(`what a killed gmemd has answered is there again: ${technology}`, async () => {
     assert.match(await tell('http://127.0.0.1:1', '--kill', '--technology', technology), /all as told\.\n$/)
   })
