@@ -164,7 +164,7 @@ const throws: fc.Arbitrary<Throw[]> = fc.array(
 
 /** Levels mostly of 4K, addresses where the VM has memory or just beyond it. */
 function argsOf(t: TestHost, vm: string, { place, level, page }: Throw) {
-  const at = [0, 0, 0, 0, 0, 1, 1, 2, 3][level % 9] ?? 0
+  const at = Math.max(0, (level % 24) - 20)
   const gfn = place % 4 === 0 ? GFN + 512 * (place % 3) : GFN + (place % 3)
   const aligned = gfn - (gfn % 512 ** at)
   const tdvpr = hostOf(t).data.tds.get(recordOf(t, vm).tdr)?.indexed[0] ?? 0
@@ -203,6 +203,8 @@ describe('random raw calls, then DELETE', () => {
             const bench = (finalised ? running : launching)({ privacy, config: { attributes: '0x0' } }, 16, t)
             const { vm, memfile } = bench
             if (privacy === 'attributes') t.attributes(vm, GPA, 16 * PAGE, true)
+            if (finalised) makePrivate(bench, GPA, 8)
+            else t.ok({ type: 'launch.update', vm, gpa: GPA, length: 2 * PAGE, data: null, options: {} })
             for (const [index, one] of history.entries()) {
               make(bench, one, succeeded)
               if (index % 16 === 5) t.apply({ type: 'memfile.fallocate', memfile, offset: 0, length: 16 * PAGE })
