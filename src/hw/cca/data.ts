@@ -1,0 +1,45 @@
+import type { Machine } from '../contract.ts'
+import { createGranules, type Granules } from './rmm/granules.ts'
+import type { Realm } from './rmm/realm.ts'
+import type { Rec } from './rmm/rec.ts'
+
+/** What KVM keeps of a VM. */
+export type VmRecord = {
+  /** Frame of its Realm's RD. */
+  readonly rd: number
+}
+
+/** The machine-wide state of a CCA host: plain data. */
+export type CcaData = {
+  readonly seed: string
+  readonly frames: number
+  readonly granules: Granules
+  /** VMIDs in use by Realms. */
+  readonly vmids: Set<number>
+  /** Realms by the frame of their RD, and RECs by their own. */
+  readonly realms: Map<number, Realm>
+  readonly recs: Map<number, Rec>
+  readonly vms: Map<string, VmRecord>
+}
+
+export const createData = (options: { readonly frames: number; readonly seed: string }): CcaData => ({
+  seed: options.seed,
+  frames: options.frames,
+  granules: createGranules(options.frames),
+  vmids: new Set(),
+  realms: new Map(),
+  recs: new Map(),
+  vms: new Map(),
+})
+
+/** A host's data with the machine under it: what every command works on. */
+export type Host = { readonly data: CcaData; readonly machine: Machine }
+
+export function vmOf(data: CcaData, vm: string): VmRecord {
+  const record = data.vms.get(vm)
+  if (record === undefined) throw new Error(`unknown VM ${vm}`)
+  return record
+}
+
+/** The VM's Realm, undefined after it was destroyed. */
+export const realmOf = (data: CcaData, vm: string): Realm | undefined => data.realms.get(vmOf(data, vm).rd)
