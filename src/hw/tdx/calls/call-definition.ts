@@ -99,9 +99,14 @@ export const optionalWord = (description: string) => Type.Optional(described(des
 
 export const gpaArgument = described('Guest physical address, RCX; its low bits are given to the module as they are.')
 export const levelArgument = Type.Optional(
-  Type.Integer({ minimum: 0, maximum: 4, default: 0, description: '0 4K, 1 2M, 2 1G, 3 512G, 4: bits 2:0 of RCX.' }),
+  Type.Integer({
+    minimum: 0,
+    maximum: 4,
+    default: 0,
+    description: '0 4K, 1 2M, 2 1G, 3 512G, 4 256T: bits 2:0 of RCX; the address is aligned to it.',
+  }),
 )
-export const tdrArgument = optionalWord("Host physical address of the TDR; by default the VM's own TD.")
+export const tdrArgument = optionalWord("Host physical address of the TDR; by default that of the VM's own TD.")
 export const tdvprArgument = optionalWord(
   'Host physical address of the TDVPR; by default that of the vCPU of the call.',
 )

@@ -31,7 +31,7 @@ const CREATE = defineSeamcall({
     },
     closed,
   ),
-  example: { page: '0x200000' },
+  example: { page: '0x8000000' },
   run: (host, { page, hkid = freeKeyId(host.data.kot) }) => mngCreate(host, addressValue(page), hkid),
 })
 
@@ -39,7 +39,7 @@ const KEY_CONFIG = defineSeamcall({
   name: 'TDH.MNG.KEY.CONFIG',
   summary: "Configures a TD's key on one package.",
   schema: Type.Object({ tdr: tdrArgument, package: packageArgument }, closed),
-  example: {},
+  example: { tdr: '0x8000000', package: 0 },
   run: (host, { tdr, package: onPackage = 0 }, guest) => mngKeyConfig(host, tdrWord(host, guest, tdr), onPackage),
 })
 
@@ -47,7 +47,7 @@ const ADDCX = defineSeamcall({
   name: 'TDH.MNG.ADDCX',
   summary: "Gives a TD one more page for the module's records of it.",
   schema: Type.Object({ page: pageArgument('the free page, RCX'), tdr: tdrArgument }, closed),
-  example: { page: '0x200000' },
+  example: { page: '0x8001000', tdr: '0x8000000' },
   run: (host, { page, tdr }, guest) => mngAddcx(host, addressValue(page), tdrWord(host, guest, tdr)),
 })
 
@@ -103,7 +103,7 @@ const INIT = defineSeamcall({
   name: 'TDH.MNG.INIT',
   summary: 'Initialises a TD from TD_PARAMS, and starts its measurement.',
   schema: Type.Object({ tdr: tdrArgument, params: Type.Union([fields, paramBytes]) }, closed),
-  example: { params: { attributes: '0x10000000', xfam: '0x7', maxVcpus: 4 } },
+  example: { tdr: '0x8000000', params: { attributes: '0x10000000', xfam: '0x7', maxVcpus: 4 } },
   run: (host, { tdr, params }, guest) =>
     mngInit(
       host,
@@ -116,7 +116,7 @@ const FINALIZE = defineSeamcall({
   name: 'TDH.MR.FINALIZE',
   summary: "Ends a TD's measurement: it may run from now on.",
   schema: ofTd,
-  example: {},
+  example: { tdr: '0x8000000' },
   run: (host, { tdr }, guest) => mrFinalize(host, tdrWord(host, guest, tdr)),
 })
 
@@ -124,7 +124,7 @@ const VPFLUSHDONE = defineSeamcall({
   name: 'TDH.MNG.VPFLUSHDONE',
   summary: "Blocks a TD whose vCPUs are all flushed; its key's caches are to be written back.",
   schema: ofTd,
-  example: {},
+  example: { tdr: '0x8000000' },
   run: (host, { tdr }, guest) => mngVpFlushDone(host, tdrWord(host, guest, tdr)),
 })
 
@@ -132,7 +132,7 @@ const KEY_FREEID = defineSeamcall({
   name: 'TDH.MNG.KEY.FREEID',
   summary: 'Frees the key of a blocked TD, whose pages may then be reclaimed.',
   schema: ofTd,
-  example: {},
+  example: { tdr: '0x8000000' },
   run: (host, { tdr }, guest) => mngKeyFreeId(host, tdrWord(host, guest, tdr)),
 })
 

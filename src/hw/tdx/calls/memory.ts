@@ -54,7 +54,7 @@ const PAGE_ADD = defineSeamcall({
     { ...place, page: pageArgument('the free page, R8'), source: pageArgument('the page to copy, R9') },
     closed,
   ),
-  example: { gpa: '0x80000000', page: '0x200000', source: '0x201000' },
+  example: { gpa: '0x80000000', page: '0x8020000', source: '0x8021000' },
   run: (host, { gpa, level, tdr, page, source }, guest) =>
     pageAdd(host, {
       gpa: gpaWord(gpa, level),
@@ -67,7 +67,7 @@ const PAGE_ADD = defineSeamcall({
 const PAGE_AUG = pageCall({
   name: 'TDH.MEM.PAGE.AUG',
   summary: 'Gives a TD a free page, 4K or 2M, that its guest must accept.',
-  example: { gpa: '0x80000000', page: '0x200000' },
+  example: { gpa: '0x80000000', page: '0x8020000' },
   run: pageAug,
 })
 
@@ -81,7 +81,7 @@ const PAGE_REMOVE = placeCall({
 const PAGE_RELOCATE = pageCall({
   name: 'TDH.MEM.PAGE.RELOCATE',
   summary: "Moves a TD's 4K page to another host page, with its content.",
-  example: { gpa: '0x80000000', page: '0x200000' },
+  example: { gpa: '0x80000000', page: '0x8022000' },
   run: pageRelocate,
 })
 
@@ -95,7 +95,7 @@ const PAGE_PROMOTE = placeCall({
 const PAGE_DEMOTE = pageCall({
   name: 'TDH.MEM.PAGE.DEMOTE',
   summary: 'Splits a 2M or 1G page into 512 of the next smaller size, under a new table.',
-  example: { gpa: '0x80000000', level: 1, page: '0x200000' },
+  example: { gpa: '0x80000000', level: 1, page: '0x8023000' },
   run: pageDemote,
 })
 
@@ -125,7 +125,7 @@ const ALLOW_EXISTING = 1n
 
 const SEPT_ADD = defineSeamcall({
   name: 'TDH.MEM.SEPT.ADD',
-  summary: 'Adds a Secure EPT table under the entry of a level.',
+  summary: 'Adds a Secure EPT table under the entry of a level, from the highest down; the root is there.',
   schema: Type.Object(
     {
       ...place,
@@ -137,7 +137,7 @@ const SEPT_ADD = defineSeamcall({
     },
     closed,
   ),
-  example: { gpa: '0x80000000', level: 1, page: '0x200000' },
+  example: { gpa: '0x0', level: 3, page: '0x8024000' },
   run(host, { gpa, level, tdr, page, version = 0, allowExisting = false }, guest) {
     const own = tdrWord(host, guest, tdr)
     return septAdd(host, {

@@ -54,7 +54,7 @@ const PAGE_RECLAIM = defineSeamcall({
   name: 'TDH.PHYMEM.PAGE.RECLAIM',
   summary: 'Takes back a page of a TD that is torn down.',
   schema: onePage,
-  example: { page: '0x200000' },
+  example: { page: '0x8001000' },
   run: (host, { page }) => pageReclaim(host, addressValue(page)),
 })
 
@@ -62,7 +62,7 @@ const PAGE_RDMD = defineSeamcall({
   name: 'TDH.PHYMEM.PAGE.RDMD',
   summary: "Reads a page's type, owner, size and blocking epoch.",
   schema: onePage,
-  example: { page: '0x200000' },
+  example: { page: '0x8000000' },
   run: (host, { page }) => pageReadMetadata(host, addressValue(page)),
 })
 
@@ -70,7 +70,7 @@ const PAGE_WBINVD = defineSeamcall({
   name: 'TDH.PHYMEM.PAGE.WBINVD',
   summary: "Writes back a free page's lines under the key in its address.",
   schema: Type.Object({ page: pageArgument('the page with the key id in its upper bits, RCX') }, closed),
-  example: { page: '0x200000' },
+  example: { page: '0x8022000' },
   run: (host, { page }) => pageWbinvd(host, addressValue(page)),
 })
 

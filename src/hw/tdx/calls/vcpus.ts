@@ -21,7 +21,7 @@ const CREATE = defineSeamcall({
   name: 'TDH.VP.CREATE',
   summary: 'Makes a free page the TDVPR of a new vCPU.',
   schema: Type.Object({ page: pageArgument('the free page, RCX'), tdr: tdrArgument }, closed),
-  example: { page: '0x200000' },
+  example: { page: '0x8010000', tdr: '0x8000000' },
   run: (host, { page, tdr }, guest) => vpCreate(host, addressValue(page), tdrWord(host, guest, tdr)),
 })
 
@@ -29,7 +29,7 @@ const ADDCX = defineSeamcall({
   name: 'TDH.VP.ADDCX',
   summary: "Gives a new vCPU one more page for the module's records of it.",
   schema: Type.Object({ page: pageArgument('the free page, RCX'), tdvpr: pageArgument('the TDVPR, RDX') }, closed),
-  example: { page: '0x200000', tdvpr: '0x201000' },
+  example: { page: '0x8011000', tdvpr: '0x8010000' },
   run: (host, { page, tdvpr }) => vpAddcx(host, addressValue(page), addressValue(tdvpr)),
 })
 
@@ -44,7 +44,7 @@ const INIT = defineSeamcall({
     },
     closed,
   ),
-  example: { tdvpr: '0x201000' },
+  example: { tdvpr: '0x8010000', initialRcx: '0x809000' },
   run: (host, { tdvpr, initialRcx = 0, lp = 0 }) => vpInit(host, addressValue(tdvpr), addressValue(initialRcx), lp),
 })
 

@@ -35,8 +35,8 @@ const schema = Type.Object(
   {
     rcx: optionalWord('Which registers the VMM sees, a bit each; R10 to R15 by default.'),
     r10: optionalWord('0 for a sub-function of the GHCI, which is the default.'),
-    r11: optionalWord('The sub-function: 0x10001 MapGPA, 0x10002 GetQuote, 0x10003 ReportFatalError.'),
-    r12: optionalWord('MapGPA: first GPA, with the shared bit to make it shared.'),
+    r11: optionalWord('The sub-function: 0x10001 MapGPA, 0x10003 ReportFatalError; others are not supported.'),
+    r12: optionalWord('MapGPA: first GPA, with the shared bit to make it shared. ReportFatalError: the error.'),
     r13: optionalWord('MapGPA: size in bytes.'),
     r14: optionalWord('An argument of the sub-function.'),
     r15: optionalWord('An argument of the sub-function.'),
