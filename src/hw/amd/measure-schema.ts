@@ -1,34 +1,19 @@
 import { type TSchema, Type } from 'typebox'
+import { closed, FileInput, HexOrInteger } from '../shared/input-schema.ts'
 import { MAX_VCPUS } from './launch-plan.ts'
 import { MAX_PAGES } from './measure-part.ts'
 import { VMMS, VMSA_REGISTERS } from './vmsa.ts'
 
 const U8 = 0xff
 const U32 = 0xffffffff
-/** Longest base64 text of a file sent inside JSON: 64 MiB of bytes. The server's body limit is usually lower. */
-const MAX_BASE64 = 89_478_488
 const MAX_PAGE_RUNS = 4096
 const MAX_CMDLINE = 65536
-const MAX_PART_NAME = 64
 
-const closed = <T extends Record<string, TSchema>>(properties: T) =>
-  Type.Object(properties, { additionalProperties: false })
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const hexBytes = (length: number) =>
   Type.String({ pattern: `^[0-9a-fA-F]{${length * 2}}$`, minLength: length * 2, maxLength: length * 2 })
 const names = <T extends string>(values: readonly T[]) => Type.Union(values.map((value) => Type.Literal(value)))
 
-/** A file: its bytes as base64, or the name of the multipart part that holds them. */
-export const FileInput = Type.Union([
-  closed({ base64: Type.String({ maxLength: MAX_BASE64, pattern: '^[A-Za-z0-9+/]*={0,2}$' }) }),
-  closed({ part: Type.String({ minLength: 1, maxLength: MAX_PART_NAME }) }),
-])
-
-/** An unsigned number of at most 64 bits: a hex string, or an integer. */
-const HexOrInteger = Type.Union([
-  Type.String({ pattern: '^0x[0-9a-fA-F]{1,16}$', minLength: 3, maxLength: 18 }),
-  Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
-])
 const vmm = names(VMMS)
 const vcpuType = Type.String({ minLength: 1, maxLength: 64 })
 const cmdline = nullable(Type.String({ maxLength: MAX_CMDLINE }))

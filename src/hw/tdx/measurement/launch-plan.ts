@@ -1,5 +1,5 @@
+import { type Refused, refuse } from '../../shared/refusal.ts'
 import { PAGE_BYTES } from './blocks.ts'
-import { type Refused, refuse } from './refusal.ts'
 import { ATTRIBUTE, parseTdvf, SECTION_TYPES, type SectionType, type Tdvf, type TdvfSection } from './tdvf.ts'
 import type { Behaviour } from './vmms.ts'
 

@@ -1,12 +1,12 @@
 import type { Status, Verdict } from '../../contract.ts'
 import { type HexOrInteger, toHex } from '../../shared/hex.ts'
+import { refuse } from '../../shared/refusal.ts'
 import { isSuccess } from '../../shared/status.ts'
 import { OPERAND } from '../status.ts'
 import { CHUNK_BYTES, PAGE_BYTES } from './blocks.ts'
 import { MAX_OP_CHUNKS, MAX_OP_PAGES, MAX_SEEDS } from './measure-schema.ts'
 import { createOpTd, mrExtend, mrFinalize, mrtdNow, type OpTd, pageAdd, pageRemove } from './op-td.ts'
 import { type PageContent, pageOf } from './page-content.ts'
-import { refuse } from './refusal.ts'
 
 export type Op =
   | { readonly op: 'PAGE.ADD'; readonly gpa: HexOrInteger; readonly pages?: number; readonly content?: PageContent }

@@ -1,9 +1,7 @@
-import { type TSchema, Type } from 'typebox'
+import { Type } from 'typebox'
+import { closed, FileInput, HexOrInteger } from '../../shared/input-schema.ts'
 import { EXTENDS, ORDERS, VMMS, type Vmm } from './vmms.ts'
 
-/** Longest base64 text of a file sent inside JSON: 64 MiB of bytes. The server's body limit is usually lower. */
-const MAX_BASE64 = 89_478_488
-const MAX_PART_NAME = 64
 const MAX_TEXT = 8192
 const MAX_PATCHES = 4096
 export const MAX_IMAGE_BYTES = 64 * 1024 * 1024
@@ -16,25 +14,11 @@ export const MAX_OP_CHUNKS = 131072
 /** Pages given by a seed, each 128 hashes of its own. */
 export const MAX_SEEDS = 512
 
-const closed = <T extends Record<string, TSchema>>(properties: T) =>
-  Type.Object(properties, { additionalProperties: false })
 /** Not a union of constants: those would hide a wrong value in one form of the inputs behind another form. */
 const names = <T extends string | number>(values: readonly T[]) => Type.Enum([...values])
 const digest = Type.String({ pattern: '^[0-9a-fA-F]{96}$', minLength: 96, maxLength: 96 })
 const hexText = Type.String({ pattern: '^(?:[0-9a-fA-F]{2})*$', maxLength: MAX_TEXT })
 const optional = Type.Optional
-
-/** A file: its bytes as base64, or the name of the multipart part that holds them. */
-const FileInput = Type.Union([
-  closed({ base64: Type.String({ maxLength: MAX_BASE64, pattern: '^[A-Za-z0-9+/]*={0,2}$' }) }),
-  closed({ part: Type.String({ minLength: 1, maxLength: MAX_PART_NAME }) }),
-])
-
-/** An unsigned number of at most 64 bits: a hex string, or an integer. */
-const HexOrInteger = Type.Union([
-  Type.String({ pattern: '^0x[0-9a-fA-F]{1,16}$', minLength: 3, maxLength: 18 }),
-  Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
-])
 
 /** What one page holds; the rest of it is zero. A seed stands for SHA-256(text ‖ u32le n) for n = 0…127. */
 const PageContent = Type.Union([

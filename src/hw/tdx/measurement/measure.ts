@@ -1,11 +1,11 @@
 import type { HwRefusal, Measurer, Verdict } from '../../contract.ts'
 import { type HexOrInteger, hexOf } from '../../shared/hex.ts'
+import { refuse } from '../../shared/refusal.ts'
 import { CHUNK_BYTES, PAGE_BYTES } from './blocks.ts'
 import { type ImageInputs, measureImage } from './measure-image.ts'
 import { measureOps, type OpsInputs } from './measure-ops.ts'
 import { TdxInputs } from './measure-schema.ts'
 import { blockHex } from './mrtd-stream.ts'
-import { refuse } from './refusal.ts'
 import { replayRtmr } from './rtmr.ts'
 
 type RtmrInputs = { readonly digests: readonly string[]; readonly start?: string }

@@ -1,4 +1,4 @@
-import { type Refused, refuse } from './refusal.ts'
+import { type Refused, refuse } from '../../shared/refusal.ts'
 
 export type SparseInputs = { readonly imageSize: number; readonly patches: readonly (readonly unknown[])[] }
 

@@ -1,5 +1,5 @@
 import { guidText, view } from '../../shared/hex.ts'
-import { type Refused, refuse } from './refusal.ts'
+import { type Refused, refuse } from '../../shared/refusal.ts'
 
 /** An entry of the descriptor as it stands in the image: offsets and sizes in bytes. */
 export type RawSection = {

@@ -1,6 +1,6 @@
 import { toHex } from '../../shared/hex.ts'
+import { type Refused, refuse } from '../../shared/refusal.ts'
 import { PAGE_BYTES } from './blocks.ts'
-import { type Refused, refuse } from './refusal.ts'
 import { type PointerForm, type RawSection, readDescriptor } from './tdvf-descriptor.ts'
 
 /** Section types by number (intel-tdx.md f.1). */

@@ -1,4 +1,4 @@
-import type { HwRefusal } from '../../contract.ts'
+import type { HwRefusal } from '../contract.ts'
 
 export type Refused = { readonly ok: false; readonly refusal: HwRefusal }
 
