@@ -1,5 +1,6 @@
 import type { Certificate, Verdict } from '../../contract.ts'
 import { hexOf } from '../../shared/hex.ts'
+import { once } from '../../shared/once.ts'
 import { type PckChain, pckChain } from './certificates.ts'
 import { type Platform, platform } from './platform.ts'
 import type { QuoteVersion } from './quote.ts'
@@ -41,14 +42,6 @@ const NONCE_TOO_LONG: Verdict<never> = {
     detail: `A nonce has at most ${REPORT_DATA_BYTES} bytes.`,
     pointer: '/nonce',
   },
-}
-
-function once<T>(make: () => T): () => T {
-  let made: { readonly value: T } | undefined
-  return () => {
-    made ??= { value: make() }
-    return made.value
-  }
 }
 
 function report(
