@@ -49,7 +49,6 @@ CREATE TABLE journal (
   hash       BLOB NOT NULL
 ) STRICT;
 
-CREATE INDEX journal_by_host ON journal (host, seq);
 CREATE INDEX journal_by_vm ON journal (vm, seq, first_gfn, end_gfn) WHERE vm IS NOT NULL;
 CREATE INDEX journal_by_attachment ON journal (attachment) WHERE attachment IS NOT NULL;
 
@@ -104,14 +103,21 @@ CREATE TABLE memslots (
   PRIMARY KEY (vm, slot)
 ) STRICT;
 
--- Maximal runs of guest pages that agree. Covered by vms.runs and vms.runs_checksum.
-CREATE TABLE page_runs (
-  vm         TEXT NOT NULL,
-  first_gfn  INTEGER NOT NULL,
-  pages      INTEGER NOT NULL,
+-- What a run of pages can be. Covered by the checksums of the runs that name it.
+CREATE TABLE page_states (
+  id         INTEGER PRIMARY KEY,
   owner      TEXT NOT NULL,
   visibility TEXT NOT NULL,
   hardware   TEXT NOT NULL,
+  UNIQUE (hardware, visibility, owner)
+) STRICT;
+
+-- Maximal runs of guest pages that agree. Covered by vms.runs and vms.runs_checksum.
+CREATE TABLE page_runs (
+  vm        TEXT NOT NULL,
+  first_gfn INTEGER NOT NULL,
+  pages     INTEGER NOT NULL,
+  state     INTEGER NOT NULL,
   PRIMARY KEY (vm, first_gfn)
 ) STRICT, WITHOUT ROWID;
 
@@ -151,11 +157,11 @@ CREATE VIEW page_ownership AS
   SELECT page_runs.vm, vms.name AS vm_name, vms.host,
          printf('0x%x', first_gfn * 4096) AS first_gpa, printf('0x%x000', first_gfn + pages) AS end_gpa,
          pages, pages * 4096 AS bytes, owner, visibility, hardware
-    FROM page_runs JOIN vms ON vms.id = page_runs.vm;
+    FROM page_runs JOIN page_states ON page_states.id = page_runs.state JOIN vms ON vms.id = page_runs.vm;
 
 CREATE VIEW memory_by_vm AS
   SELECT vm, owner, visibility, count(*) AS runs, sum(pages) AS pages, sum(pages) * 4096 AS bytes
-    FROM page_runs GROUP BY vm, owner, visibility;
+    FROM page_runs JOIN page_states ON page_states.id = page_runs.state GROUP BY vm, owner, visibility;
 
 CREATE VIEW journal_entries AS
   SELECT seq, host, vm, type, command, outcome,

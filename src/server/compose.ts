@@ -43,7 +43,7 @@ export async function compose({
   })
   await createDefaultHosts(engine, config.seed)
   metrics.setPagesSource(() => pageCounts(engine))
-  const retry = setInterval(() => void engine.retry(), RETRY_MS).unref()
+  const retry = setInterval(retrier(engine), RETRY_MS).unref()
   const api = { engine, backends, measurers, seed: config.seed, parseJson: parseJsonBody }
   const app = await buildApp({
     metrics,
@@ -59,6 +59,16 @@ export async function compose({
     await engine.close()
   }
   return { app, steps: [{ name: 'engine', close }] }
+}
+
+/** Tries again a whole turn after a failure was seen, so that whoever asks meanwhile is told of it. */
+function retrier(engine: Engine): () => void {
+  let seen: Error | undefined
+  return () => {
+    const { failure } = engine
+    if (failure !== undefined && failure === seen) void engine.retry()
+    seen = failure
+  }
 }
 
 /** One host per technology, named like it, from the first start on. */

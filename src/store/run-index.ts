@@ -1,7 +1,8 @@
 import * as pageMap from '../hw/shared/page-map.ts'
 
-/** What all pages of a run are, and its checksum. */
+/** What all pages of a run are: a row of page_states, and its checksum. */
 export type RunState = {
+  readonly id: number
   readonly owner: string
   readonly visibility: string
   readonly hardware: string
@@ -22,8 +23,7 @@ export type RunChanges = {
   readonly changed: { readonly before: Run; readonly after: Run }[]
 }
 
-export const agree = (a: RunState, b: RunState): boolean =>
-  a === b || (a.hardware === b.hardware && a.visibility === b.visibility && a.owner === b.owner)
+export const agree = (a: RunState, b: RunState): boolean => a.id === b.id
 
 /**
  * The stored runs of one VM, found by page: a map has the number of the run that holds each page. So what a window

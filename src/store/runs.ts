@@ -2,17 +2,15 @@ import type Database from 'better-sqlite3'
 import type { OwnershipRun, RunWindow } from '../domain/journal.ts'
 import { addChecksums, checksum, checksumOfNumbers, subtractChecksums } from './checksum.ts'
 import { damaged } from './errors.ts'
-import { agree, type Run, RunIndex, type RunState } from './run-index.ts'
+import { agree, type Run, RunIndex } from './run-index.ts'
+import { RunStates } from './run-states.ts'
 
-type RunRow = [firstGfn: number, pages: number, owner: string, visibility: string, hardware: string]
+type RunRow = [firstGfn: number, pages: number, state: number]
 
 /** What a VM's row says of its runs: how many there are, and the sum of their checksums. */
 export type RunSum = { runs: number; checksum: number }
 
 export const NO_RUNS: Readonly<RunSum> = { runs: 0, checksum: 0 }
-
-/** Interned states are forgotten beyond this many: they save work, and nothing relies on finding one again. */
-const STATES_KEPT = 4096
 
 const runChecksum = (vmChecksum: number, { first, pages, state }: Run): number =>
   checksumOfNumbers([vmChecksum, first, pages, state.checksum])
@@ -51,7 +49,7 @@ function merge(start: number, end: number, inside: readonly Run[], before: reado
 
 /** Page ownership as maximal runs, changed window by window. */
 export class PageRuns {
-  readonly #states = new RunStates()
+  readonly #states: RunStates
   readonly #vms = new Map<string, { readonly index: RunIndex; readonly checksum: number }>()
   readonly #select: Database.Statement<[string], RunRow>
   readonly #count: Database.Statement<[], number>
@@ -62,16 +60,15 @@ export class PageRuns {
   readonly #deleteAll: Database.Statement<[string]>
 
   constructor(db: Database.Database) {
-    const columns = 'first_gfn, pages, owner, visibility, hardware'
+    const columns = 'first_gfn, pages, state'
     const row = 'vm = ? AND first_gfn = ?'
+    this.#states = new RunStates(db)
     this.#select = db
       .prepare<[string], RunRow>(`SELECT ${columns} FROM page_runs WHERE vm = ? ORDER BY first_gfn`)
       .raw()
     this.#count = db.prepare<[], number>('SELECT count(*) FROM page_runs').pluck()
-    this.#insert = db.prepare(`INSERT INTO page_runs (vm, ${columns}) VALUES (?, ?, ?, ?, ?, ?)`)
-    this.#move = db.prepare(
-      `UPDATE page_runs SET first_gfn = ?, pages = ?, owner = ?, visibility = ?, hardware = ? WHERE ${row}`,
-    )
+    this.#insert = db.prepare(`INSERT INTO page_runs (vm, ${columns}) VALUES (?, ?, ?, ?)`)
+    this.#move = db.prepare(`UPDATE page_runs SET first_gfn = ?, pages = ?, state = ? WHERE ${row}`)
     this.#resize = db.prepare(`UPDATE page_runs SET pages = ? WHERE ${row}`)
     this.#delete = db.prepare(`DELETE FROM page_runs WHERE ${row}`)
     this.#deleteAll = db.prepare('DELETE FROM page_runs WHERE vm = ?')
@@ -80,6 +77,7 @@ export class PageRuns {
   /** Forgets what is kept in memory of the rows: after a transaction was rolled back. */
   forget(): void {
     this.#vms.clear()
+    this.#states.forget()
   }
 
   /** Writes one window and keeps `sum` in step. Runs outside the window are only touched where they border on it. */
@@ -156,29 +154,9 @@ export class PageRuns {
     return { first: start, pages: count, state: this.#states.of(owner, visibility, hardware) }
   }
 
-  #fromRow([first, pages, owner, visibility, hardware]: RunRow): Run {
-    return { first, pages, state: this.#states.of(owner, visibility, hardware) }
+  #fromRow([first, pages, id]: RunRow): Run {
+    return { first, pages, state: this.#states.byId(id) }
   }
 }
 
-const rowOf = ({ first, pages, state }: Run): RunRow => [first, pages, state.owner, state.visibility, state.hardware]
-
-/** One object a state, with its checksum. */
-class RunStates {
-  readonly #byHardware = new Map<string, RunState[]>()
-
-  of(owner: string, visibility: string, hardware: string): RunState {
-    let states = this.#byHardware.get(hardware)
-    if (states === undefined) {
-      if (this.#byHardware.size >= STATES_KEPT) this.#byHardware.clear()
-      states = []
-      this.#byHardware.set(hardware, states)
-    }
-    const known = states.find((state) => state.owner === owner && state.visibility === visibility)
-    if (known !== undefined) return known
-    const text = `${owner.length}:${owner} ${visibility.length}:${visibility} ${hardware}`
-    const state = { owner, visibility, hardware, checksum: checksum(text) }
-    states.push(state)
-    return state
-  }
-}
+const rowOf = ({ first, pages, state }: Run): RunRow => [first, pages, state.id]

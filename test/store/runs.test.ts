@@ -50,7 +50,10 @@ test('windows give the runs of a plain array of pages, always maximal, and the c
     for (const { vm, start, values } of windows) plain.get(vm)?.splice(start, values.length, ...values)
     const expected = [...plain].flatMap(([vm, pages]) => maximalRuns(vm, pages))
     assert.deepEqual(
-      rowsOf(directory, 'SELECT vm, first_gfn, pages, owner FROM page_runs ORDER BY vm, first_gfn'),
+      rowsOf(
+        directory,
+        'SELECT vm, first_gfn, pages, owner FROM page_runs JOIN page_states ON id = state ORDER BY vm, first_gfn',
+      ),
       expected,
     )
   }
