@@ -1,4 +1,5 @@
 import { measurers as amdMeasurers } from './amd/measurers.ts'
+import { measurer as ccaMeasurer } from './cca/measurement/measure.ts'
 import type { Backend, Measurer } from './contract.ts'
 import { backend as sevSnp } from './sev-snp/index.ts'
 import { backend as swProtected } from './sw-protected/index.ts'
@@ -12,5 +13,5 @@ export const backends: ReadonlyMap<string, Backend> = new Map(
 
 /** What can be measured without a VM. */
 export const measurers: ReadonlyMap<string, Measurer> = new Map(
-  [...amdMeasurers, tdxMeasurer].map((measurer) => [measurer.technology, measurer]),
+  [...amdMeasurers, ccaMeasurer, tdxMeasurer].map((measurer) => [measurer.technology, measurer]),
 )
