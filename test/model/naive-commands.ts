@@ -37,9 +37,11 @@ function expectOfVm(model: NaiveHost, command: HostCommand): Expected {
     case 'memslot.delete':
       return deleteSlot(model, vm, vm.slots.get(command.slot), 'no-such-memslot')
     case 'attributes.set':
-      return setAttributes(vm, command)
+      return setAttributes(model, vm, command)
     case 'page-states':
-      return model.pageStates(vm, command.vcpu, command.entries)
+      return model.pageStates(vm, command.vcpu, command.entries, command.accept)
+    case 'call':
+      return model.veInfo(vm, command.vcpu)
     case 'exit.resume':
       return model.resume(vm, command.exit, command.ret)
     case 'access': {
@@ -59,6 +61,9 @@ function expectOfVm(model: NaiveHost, command: HostCommand): Expected {
 }
 
 function createVm(model: NaiveHost, command: CommandOf<'vm.create'>, id: string): Expected {
+  const held = model.technology.sept?.controlPages(command.vcpus) ?? 0
+  if (held > model.free) return refuse('ENOMEM')
+  model.free -= held
   model.vms.set(id, {
     id,
     privacy: command.privacy,
@@ -70,6 +75,11 @@ function createVm(model: NaiveHost, command: CommandOf<'vm.create'>, id: string)
     waiting: Array.from({ length: command.vcpus }, () => null),
     exits: new Map(),
     pins: new Map(),
+    sept: new Map(),
+    ve: new Set(),
+    exitsOnPending: model.technology.sept?.exitsOnPending(command.config) ?? false,
+    dead: false,
+    held,
   })
   return reply()
 }
@@ -83,6 +93,7 @@ function deleteVm(model: NaiveHost, vm: Vm): Expected {
     file.vm = null
     file.state = 'released'
   }
+  model.free += vm.held
   model.vms.delete(vm.id)
   return reply()
 }
@@ -187,6 +198,7 @@ function setSlot(model: NaiveHost, vm: Vm, command: CommandOf<'memslot.set'>): E
   }
   vm.nextHva += pages
   vm.slots.set(slot.id, slot)
+  if (vm.privacy === 'populated') for (const page of slot.file?.pages.keys() ?? []) model.map(vm, slot, page)
   return reply({ change: 'created' })
 }
 
@@ -195,6 +207,7 @@ const hvaOf = (vm: Vm, { hva }: CommandOf<'memslot.set'>): number | null =>
 
 function deleteSlot(model: NaiveHost, vm: Vm, slot: Slot | undefined, missing: string): Expected {
   if (slot === undefined) return refuse(missing)
+  for (let gfn = slot.gfn; gfn < slot.gfn + slot.pages; gfn++) model.unmap(vm, gfn)
   vm.slots.delete(slot.id)
   if (slot.ownsHva && slot.hva !== null) {
     for (let page = slot.hva; page < slot.hva + slot.pages; page++) {
@@ -206,13 +219,16 @@ function deleteSlot(model: NaiveHost, vm: Vm, slot: Slot | undefined, missing: s
   return reply({ change: 'deleted' })
 }
 
-function setAttributes(vm: Vm, command: CommandOf<'attributes.set'>): Expected {
+function setAttributes(model: NaiveHost, vm: Vm, command: CommandOf<'attributes.set'>): Expected {
   if (vm.privacy !== 'attributes') return refuse('ENOTTY')
   const [gpa, length] = [Number(command.gpa), Number(command.length)]
   if (length === 0 || gpa % PAGE !== 0 || length % PAGE !== 0) return refuse('EINVAL')
   for (let gfn = gpa / PAGE; gfn < (gpa + length) / PAGE; gfn++) {
     if (command.private) vm.attributes.add(gfn)
-    else vm.attributes.delete(gfn)
+    else {
+      vm.attributes.delete(gfn)
+      model.unmap(vm, gfn)
+    }
   }
   return reply()
 }

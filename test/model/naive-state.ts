@@ -39,7 +39,16 @@ export type Access = {
 
 /** What a vCPU waits with: a request at the entry `at`, or an access. */
 export type Waiting =
-  | { readonly kind: 'request'; readonly entries: readonly Entry[]; at: number; readonly codes: number[] }
+  | {
+      readonly kind: 'request'
+      readonly entries: readonly Entry[]
+      readonly accept: boolean
+      at: number
+      completed: number
+      readonly codes: (number | string)[]
+      /** Where the guest goes on accepting, once all is converted. */
+      accepting: { readonly entry: number; readonly gfn: number } | null
+    }
   | { readonly kind: 'access'; readonly access: Access }
 
 export type Vm = {
@@ -55,6 +64,14 @@ export type Vm = {
   readonly waiting: (string | null)[]
   readonly exits: Map<string, { readonly vcpu: number; readonly waiting: Waiting }>
   readonly pins: Map<string, Page[]>
+  /** Guest frames in the hardware's private table, and whether the guest has accepted them. */
+  readonly sept: Map<number, boolean>
+  /** vCPUs whose last #VE nobody has asked about. */
+  readonly ve: Set<number>
+  readonly exitsOnPending: boolean
+  dead: boolean
+  /** Pages of the host that are the VM's own. */
+  held: number
 }
 
 export const PAGE = 4096

@@ -33,13 +33,25 @@ const OPERATIONS = [
 /** Raw calls of the technology and page-state changes that the guest accepts: beyond what the naive model knows. */
 const HARDWARE_OPERATIONS = [...OPERATIONS, ['call', 30], ['accept', 20]] as const
 
-export type Operation = (typeof HARDWARE_OPERATIONS)[number][0]
+/** What a guest does that accepts its private pages itself. */
+const ACCEPTING_OPERATIONS = [
+  ...OPERATIONS,
+  ['accept', 40],
+  ['comply', 30],
+  ['resume', 30],
+  ['veinfo', 10],
+  ['create-vm', 4],
+] as const
+
+export type Operation = (typeof HARDWARE_OPERATIONS)[number][0] | (typeof ACCEPTING_OPERATIONS)[number][0]
 
 /** An operation and the throws of dice that choose what it is done to, so that it means something in every state. */
 export type Step = { readonly operation: Operation; readonly dice: readonly number[] }
 
 export const steps = (length: number): fc.Arbitrary<Step[]> => stepsOf(OPERATIONS, length)
 export const hardwareSteps = (length: number): fc.Arbitrary<Step[]> => stepsOf(HARDWARE_OPERATIONS, length)
+
+export const acceptingSteps = (length: number): fc.Arbitrary<Step[]> => stepsOf(ACCEPTING_OPERATIONS, length)
 
 const stepsOf = (operations: readonly (readonly [Operation, number])[], length: number): fc.Arbitrary<Step[]> =>
   fc.array(
@@ -144,6 +156,15 @@ function vmCommand(host: Host, operation: Operation, dice: Dice): HostCommand {
       return { type: 'page-states', vm, vcpu, accept: operation === 'accept', entries: entries(gfn, dice) }
     case 'call':
       return call(host, vm, vcpu, gfn, dice)
+    case 'veinfo':
+      return { type: 'call', vm, vcpu, call: 'TDG.VP.VEINFO.GET', by: 'guest', args: {} }
+    case 'comply': {
+      // As VMM: a part of what an exit asks for, mostly all of it.
+      const { exit } = dice.pick([...(state?.exits.values() ?? [])], undefined) ?? {}
+      const pages = exit === undefined || dice.chance(3) ? 1 + dice.throw(4) : Math.min(exit.pages, 64)
+      const gpa = (exit?.firstGfn ?? gfn) * PAGE
+      return { type: 'attributes.set', vm, gpa, length: pages * PAGE, private: exit?.private ?? true }
+    }
     case 'resume': {
       const exit = dice.pick([...(state?.exits.keys() ?? [])], 'exit-0')
       return { type: 'exit.resume', vm, exit, ret: dice.chance(4) ? -14 : 0 }

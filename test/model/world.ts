@@ -3,6 +3,7 @@ import type { Accepted, Applied } from '../../src/domain/applied.ts'
 import type { HostCommand } from '../../src/domain/apply.ts'
 import { Changes } from '../../src/domain/changes.ts'
 import { encodeEntry } from '../../src/domain/codec.ts'
+import type { CommandOf } from '../../src/domain/commands.ts'
 import * as framePool from '../../src/domain/frame-pool.ts'
 import { Host } from '../../src/domain/host.ts'
 import type { JournalEntry, OwnershipRun, RunWindow } from '../../src/domain/journal.ts'
@@ -21,6 +22,9 @@ import type { Technology } from './technology.ts'
 /** Host memory of each host, in pages: not enough for what the steps ask of it. */
 const FRAMES = [64, 36] as const
 const END = FIRST + PAGES + 64
+/** Tables for pages around the border of 2 MiB at {@link FIRST}, and the two pages that are launched for them. */
+const TABLE_PAGES = 4
+const LAUNCH_PAGES = TABLE_PAGES + 2
 
 /** What is stored of each VM's page ownership, as a naive store keeps it: a text a page. */
 type StoredRows = Map<string, Map<number, string>>
@@ -35,24 +39,30 @@ export class World {
   seq = 1
   /** Hosts that a command was applied to since they were checked. */
   readonly #touched = new Set<number>()
+  readonly #technology: Technology
 
   constructor(technology: Technology) {
-    this.hosts = FRAMES.map((frames, index) =>
+    const allFrames = technology.sept?.frames ?? FRAMES
+    this.#technology = technology
+    this.hosts = allFrames.map((frames, index) =>
       Host.create(technology.backend(), { name: `host-${index}`, frames, seed: 'model', seq: 1 }, this.changes),
     )
-    this.models = FRAMES.map((frames) => new NaiveHost(technology, frames))
-    for (let index = 0; index < FRAMES.length; index++) this.#furnish(index)
+    this.models = this.hosts.map(({ state }) => new NaiveHost(technology, framePool.freeFrames(state.pool) + 1))
+    for (let index = 0; index < this.hosts.length; index++) this.#furnish(index)
   }
 
   /** VMs with memory, so that the first steps find something already. */
   #furnish(index: number): void {
-    const create = { type: 'vm.create', name: null, vcpus: 2, config: {} } as const
+    const { sept } = this.#technology
+    const auto = (index === 0) === (sept === undefined)
+    const create = { type: 'vm.create', name: null, vcpus: 2 } as const
     for (const options of [
       { privacy: 'populated', conversion: 'auto' },
-      { privacy: 'attributes', conversion: index === 0 ? 'auto' : 'manual' },
+      { privacy: 'attributes', conversion: auto ? 'auto' : 'manual' },
     ] as const) {
-      this.apply(index, { ...create, ...options })
-      const vm = `vm-${this.seq}`
+      const vm = `vm-${this.seq + 1}`
+      const mortal = index === 1 && options.privacy === 'populated'
+      this.apply(index, { ...create, ...options, config: sept?.config(mortal ? 3 : 0) ?? {} })
       this.apply(index, { type: 'memfile.create', name: null, size: 64 * 4096, span: 1, placed: false })
       const memfile = `memfile-${this.seq}`
       this.apply(index, { type: 'memfile.bind', memfile, vm, adopt: null })
@@ -68,7 +78,48 @@ export class World {
     const host = this.hosts[index] as Host
     const command = commandOf(host, { ...step, dice })
     if (command.type === 'memfile.bind' && first >= 128) this.#move(index, command)
+    else if (command.type === 'vm.create') this.#create(index, command, first)
     else this.apply(index, command)
+  }
+
+  /** A VM's launch takes pages beyond those of its creation: with memory for the one and not the other none is made. */
+  #create(index: number, command: CommandOf<'vm.create'>, die: number): void {
+    const { sept } = this.#technology
+    if (sept === undefined) {
+      this.apply(index, command)
+      return
+    }
+    const beyond = (this.models[index]?.free ?? 0) - sept.controlPages(command.vcpus)
+    if (beyond < 0 || beyond >= LAUNCH_PAGES) this.apply(index, { ...command, config: sept.config(die >> 2) })
+  }
+
+  /** Beside the model: a page on each side of the border of 2 MiB is launched and taken away, so that its tables are there. */
+  #launch(index: number, vm: string): void {
+    const host = this.hosts[index] as Host
+    const model = this.models[index] as NaiveHost
+    const naive = model.vms.get(vm) as Vm
+    const run = (command: HostCommand): void => {
+      const applied = host.apply(command, ++this.seq)
+      assert.ok(applied.accepted, JSON.stringify([command, applied]))
+      this.journal.push(encodeEntry(host.state.name, this.seq, command, applied))
+    }
+    const [gpa, length] = [511 * 4096, 2 * 4096]
+    run({ type: 'memfile.create', name: null, size: length, span: 1, placed: false })
+    const memfile = `memfile-${this.seq}`
+    run({ type: 'memfile.bind', memfile, vm, adopt: null })
+    const slot = { slot: 30, memfileOffset: 0, hva: 'none', readOnly: false, dirtyLog: false } as const
+    run({ type: 'memslot.set', vm, memfile, gpa, size: length, ...slot })
+    const attributes = { type: 'attributes.set', vm, gpa, length } as const
+    if (naive.privacy === 'attributes') run({ ...attributes, private: true })
+    run({ type: 'launch.update', vm, gpa, length, data: null, options: {} })
+    if (naive.privacy === 'attributes') run({ ...attributes, private: false })
+    run({ type: 'memslot.delete', vm, slot: 30 })
+    run({ type: 'memfile.delete', memfile })
+    for (const command of this.#technology.launch(vm)) run(command)
+    const taken = model.free - framePool.freeFrames(host.state.pool)
+    assert.equal(taken, TABLE_PAGES)
+    model.free -= taken
+    naive.held += taken
   }
 
   #move(from: number, command: Extract<HostCommand, { type: 'memfile.bind' }>): void {
@@ -92,6 +143,7 @@ export class World {
     if (applied.accepted) {
       this.seq = seq
       this.journal.push(encodeEntry(host.state.name, seq, command, applied))
+      if (command.type === 'vm.create' && this.#technology.sept !== undefined) this.#launch(index, `vm-${seq}`)
     }
     return applied
   }
@@ -105,7 +157,7 @@ export class World {
       assert.deepEqual([...host.state.vms.keys()].sort(), [...model.vms.keys()].sort())
       for (const [id, vm] of host.state.vms) this.#checkVm(host, model, vm, model.vms.get(id) as Vm)
       checkMemfiles(host, model)
-      checkFrames(host, model)
+      checkFrames(host, model, this.#technology)
     }
     this.#touched.clear()
   }
@@ -125,6 +177,8 @@ export class World {
         assert.equal(run.backing.private, own !== undefined, `${where}: private backing`)
         assert.equal(run.backing.shared, shared !== undefined, `${where}: shared backing`)
         const slot = slotAt(vm, gfn)
+        if (this.#technology.sept !== undefined && own !== undefined)
+          assert.equal(run.hardware.sept, model.septState(naive, gfn), `${where}: Secure EPT`)
         if (slot !== undefined) {
           sameBytes(host, privateFrame(slot, gfn), own, `${where}: private contents`)
           sameBytes(host, sharedFrame(vm, slot, gfn), shared, `${where}: shared contents`)
@@ -193,12 +247,13 @@ function comparable(applied: Accepted, like: Readonly<Record<string, unknown>>):
   return Object.fromEntries(Object.keys(like).map((key) => [key, value[key]]))
 }
 
-type Statuses = readonly ({ readonly code: number } | undefined)[]
+type Statuses = readonly ({ readonly code: number | string } | undefined)[]
 
 /** A reply with exits counted, statuses as numbers, and of an exit only what says where and why. */
 function flatten(value: Record<string, unknown>): Record<string, unknown> {
   const flat: Record<string, unknown> = { ...value, waits: false }
-  const entries = value.entries as { status: { code: number } }[] | undefined
+  const entries = value.entries as { status: { code: number | string } }[] | undefined
+  if (value.call !== undefined) flat.code = (value.status as { code: string }).code
   const statuses = (value.statuses as Statuses | undefined) ?? entries?.map(({ status }) => status)
   if (statuses !== undefined) flat.codes = statuses.map((status) => status?.code ?? -1)
   if (Array.isArray(value.exits)) flat.exits = value.exits.length
@@ -253,9 +308,11 @@ function checkMemfiles(host: Host, model: NaiveHost): void {
 }
 
 /** Every frame is the host's first, free, or held by one thing alone; and the model counts as many free ones. */
-function checkFrames(host: Host, model: NaiveHost): void {
+function checkFrames(host: Host, model: NaiveHost, { sept }: Technology): void {
   const { pool, frames, memfiles, vms, orphans, pinned } = host.state
-  const held = new Set<number>([0])
+  const held = new Set<number>([0, ...(sept?.ownFrames(host) ?? [])])
+  const mapped = [...model.vms.values()].reduce((sum, vm) => sum + vm.sept.size, 0)
+  assert.equal(sept?.privatePages(host) ?? mapped, mapped, 'private pages')
   const hold = (index: number, value: number): void => {
     const frame = translation.target(index, value)
     assert.ok(!held.has(frame), `frame ${frame} has two owners`)
