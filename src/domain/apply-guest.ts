@@ -148,12 +148,11 @@ export function resumeCommand(host: HostContext, vm: VmState, command: CommandOf
 
 /** The vCPU enters the guest again: what it was doing starts again, or goes on with the VMM's answer. */
 function resume(host: HostContext, vm: VmState, waiting: ExitState, ret: number): Record<string, unknown> {
-  const { exit, operation } = waiting
+  const { exit, operation, answersRequest } = waiting
   if (operation.kind === 'access') {
     return ret === 0 ? runAccess(host, vm, exit.vcpu, operation) : { outcome: 'refused', ret }
   }
-  const hypercall = exit.reason === 'KVM_EXIT_HYPERCALL'
-  if (operation.progress !== null && hypercall) {
+  if (operation.progress !== null && answersRequest) {
     const by = operation.kind === 'call' ? operation.by : 'guest'
     host.hardware.completeExit(guestContext(vm, exit.vcpu, by), operation.progress.request, ret)
   } else if (ret !== 0) return { outcome: 'refused', ret }

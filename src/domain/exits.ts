@@ -4,7 +4,7 @@ import { privacyOf } from './privacy-models.ts'
 import type { Exit, GuestOperation, MemslotState, VmState } from './state.ts'
 
 /** What a guest operation came to: a reply, or an exit it cannot pass until somebody has acted. */
-export type Stop = { readonly exit: Exit; readonly operation: GuestOperation }
+export type Stop = { readonly exit: Exit; readonly operation: GuestOperation; readonly answersRequest?: true }
 
 /** An exit that happened while a command was served. `id` when it waits; `ret` the VMM's answer, where it has answered. */
 export type ExitRecord = { readonly exit: Exit; readonly id: string | null; readonly ret: number | null }
@@ -90,7 +90,8 @@ function folioInSlot(slot: MemslotState | undefined, gfn: number): { first: numb
 /** Puts a vCPU out of the guest until the client, as VMM, resumes the exit. */
 export function hold(host: HostContext, vm: VmState, stop: Stop): ExitRecord {
   const id = `exit-${host.seq}`
-  vm.exits.set(id, { id, exit: stop.exit, operation: stop.operation })
+  const { exit, operation, answersRequest = false } = stop
+  vm.exits.set(id, { id, exit, operation, answersRequest })
   const vcpu = vm.vcpus[stop.exit.vcpu]
   if (vcpu !== undefined) vcpu.waiting = id
   return { exit: stop.exit, id, ret: null }

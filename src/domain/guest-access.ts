@@ -1,7 +1,7 @@
 import type { Fault, Mapping } from '../hw/contract.ts'
 import type { HostContext } from './context.ts'
 import { convertForFault, type ExitLog, hold, openLog, presentExit, waits } from './exits.ts'
-import { resolveFault } from './faults.ts'
+import { type GuestFault, resolveFault } from './faults.ts'
 import { PAGE_BYTES } from './memory.ts'
 import { slotAt } from './memslots.ts'
 import { privacyOf } from './privacy-models.ts'
@@ -109,6 +109,8 @@ function reach(
       stage2.unmap(vm, piece.gfn, piece.gfn + 1)
       if (check.mended) continue
     }
+    const unmapped = mapping === undefined ? unmappedCheck(host, vm, fault, access) : undefined
+    if (unmapped !== undefined) return unmapped
     const exit = resolveFault(host, vm, fault)
     if (host.memory.crashReason !== undefined) return { kind: 'exit', exit: exit ?? stuck(vcpu, piece, last) }
     if (exit === undefined) continue
@@ -117,6 +119,9 @@ function reach(
   }
   return { kind: 'exit', exit: stuck(vcpu, piece, last), ...(last === undefined ? {} : { fault: last }) }
 }
+
+const unmappedCheck = (host: HostContext, vm: VmState, fault: GuestFault, access: Access) =>
+  host.hardware.checkUnmapped?.(vm.id, fault.gfn, fault.private, access.access)
 
 /** KVM has given the VM up, or its hardware the vCPU: KVM_RUN fails from now on. */
 const vmDied = (vcpu: number, piece: Piece, { detail }: Fault): Exit => ({

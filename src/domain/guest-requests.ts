@@ -1,4 +1,4 @@
-import type { GuestContext, GuestRequest, RequestEntry, Status } from '../hw/contract.ts'
+import type { ConversionExit, GuestContext, GuestRequest, RequestEntry, Status } from '../hw/contract.ts'
 import { isSuccess } from '../hw/shared/status.ts'
 import type { HostContext } from './context.ts'
 import { convertForFault, type ExitLog, type ExitRecord, hold, logExit, openLog, presentExit, waits } from './exits.ts'
@@ -65,19 +65,20 @@ export function serveExits(
   for (;;) {
     const asked = host.hardware.nextExit(guest, request)
     if (asked === undefined) return undefined
-    const exit: Exit = {
-      vcpu: guest.vcpu,
-      reason: asked.reason,
-      firstGfn: asked.gfn,
-      pages: asked.pages,
-      private: asked.private,
-      span: asked.span,
-    }
-    if (waits(vm, exit)) return hold(host, vm, { exit, operation: { ...operation, progress: { request } } })
+    const exit = exitOf(guest.vcpu, asked)
+    if (waits(vm, exit))
+      return hold(host, vm, { exit, operation: { ...operation, progress: { request } }, answersRequest: true })
     const ret = privacyOf(vm).convert(host, vm, asked.gfn, asked.pages, asked.private)
     logExit(log, { exit, id: null, ret })
     host.hardware.completeExit(guest, request, ret)
   }
+}
+
+/** Beside a memory fault KVM_RUN returns -1 with EFAULT (kvm-guest-memory.md b.1). */
+function exitOf(vcpu: number, { reason, gfn, pages, span, private: isPrivate }: ConversionExit): Exit {
+  return span === undefined
+    ? { vcpu, reason, firstGfn: gfn, pages, private: isPrivate, errno: 'EFAULT' }
+    : { vcpu, reason, firstGfn: gfn, pages, private: isPrivate, span }
 }
 
 export const guestContext = (vm: VmState, vcpu: number, by: 'guest' | 'host'): GuestContext => ({

@@ -55,7 +55,7 @@ export function launchImage(
 function runStep(host: HostContext, vm: VmState, step: PlanStep): Result<Populated> {
   const { gfn, pages, bytes, options } = step
   if (step.measureOnly) {
-    const verdict = host.hardware.launchMeasure?.(vm.id, gfn, pages)
+    const verdict = host.hardware.launchMeasure?.(vm.id, gfn, pages, options)
     if (verdict === undefined) throw new Error(`${vm.technology} plans measurements that it has no call for`)
     return verdict.ok ? accept({ pages: 0 }) : refuseFromHardware(verdict.refusal)
   }

@@ -3,6 +3,7 @@ import * as framePool from './frame-pool.ts'
 import type { Contents, HostState } from './state.ts'
 
 export const PAGE_BYTES = 4096
+const BLOCK = 512
 
 /** The physical memory of one host and the kernel's hold on it: what a backend is given as {@link Machine}. */
 export class PhysicalMemory implements Machine {
@@ -59,6 +60,14 @@ export class PhysicalMemory implements Machine {
     const frame = framePool.allocateOne(this.#state.pool)
     if (frame >= 0) this.contents.delete(frame)
     return frame
+  }
+
+  allocateBlock(count: number): number {
+    const run = framePool.allocate(this.#state.pool, BLOCK, BLOCK)?.[0]
+    if (run === undefined) return -1
+    if (count < BLOCK) framePool.free(this.#state.pool, run.start + count, BLOCK - count)
+    this.clear(run.start, count)
+    return run.start
   }
 
   freeFrame(frame: number): void {

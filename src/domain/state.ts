@@ -168,7 +168,13 @@ export type RequestProgress = {
   readonly accepting?: { readonly entry: number; readonly gfn: number }
 }
 
-export type ExitState = { readonly id: string; readonly exit: Exit; readonly operation: GuestOperation }
+export type ExitState = {
+  readonly id: string
+  readonly exit: Exit
+  readonly operation: GuestOperation
+  /** The VMM's answer goes to the guest's request, which goes on with it; otherwise the operation runs again. */
+  readonly answersRequest: boolean
+}
 
 export type MappingState = { readonly id: string; readonly firstGfn: number; readonly pages: number }
 

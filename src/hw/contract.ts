@@ -96,6 +96,8 @@ export interface Machine {
   /** A host page for the backend's own use (a VMSA, a context page), or -1 when memory is gone. */
   allocateFrame(): number
   freeFrame(frame: number): void
+  /** The first of `count` host pages in a row, aligned to their size, a power of two up to 512; -1 when there are none. */
+  allocateBlock(count: number): number
   /** The host does not survive what just happened. Its state becomes "crashed". */
   crash(reason: string): void
   /** Tells the client of something the host did by itself ("PSMASH"); shown in the journal entry of the command. */
@@ -162,12 +164,15 @@ export type RequestEntry = {
   readonly operation: 'private' | 'shared' | 'psmash' | 'unsmash'
 }
 
-/** A conversion the host is asked for, KVM_HC_MAP_GPA_RANGE in all technologies: `pages` are 4 KiB pages. */
+/**
+ * A conversion the host is asked for: `pages` are 4 KiB pages. KVM_HC_MAP_GPA_RANGE, with its page size `span`; or what
+ * KVM reports as a memory fault over the whole range, where the guest asks its hardware and KVM hears of it.
+ */
 export type ConversionExit = {
-  readonly reason: 'KVM_EXIT_HYPERCALL'
+  readonly reason: 'KVM_EXIT_HYPERCALL' | 'KVM_EXIT_MEMORY_FAULT'
   readonly gfn: number
   readonly pages: number
-  readonly span: number
+  readonly span?: number
   readonly private: boolean
 }
 
@@ -219,7 +224,7 @@ export type LaunchSchemas = {
 
 /**
  * One region of a launch plan: what the named VMM populates, in order. `bytes` undefined where the type needs no source.
- * `measureOnly`: pages that an earlier step populated are measured now, by {@link Hardware.launchMeasure}.
+ * `measureOnly`: nothing is populated, {@link Hardware.launchMeasure} has the step.
  */
 export type PlanStep = {
   readonly gfn: number
@@ -291,6 +296,13 @@ export interface Hardware {
     vmpl: number,
     vcpu: number,
   ): GuestCheck
+  /** What an access meets where nothing translates it, if that isn't a fault for KVM to handle. */
+  checkUnmapped?(
+    vm: string,
+    gfn: number,
+    isPrivate: boolean,
+    kind: AccessKind,
+  ): Extract<GuestCheck, { kind: 'guest-fault' }> | undefined
   /** `as` kernel and user differ in what a fault does to the host; a device goes through the IOMMU. */
   checkHost(frame: number, kind: 'read' | 'write', as: 'user' | 'kernel' | 'device'): HostCheck
   /** The first of `count` frames that a kernel write would fault on, or -1: the kernel clears every page it hands out. */
@@ -322,8 +334,8 @@ export interface Hardware {
   ): Verdict
   /** Whether a launch update with these options takes source bytes. Refuses options that the kernel refuses at once. */
   launchSource(vm: string, options: Readonly<Record<string, unknown>>): Verdict<'bytes' | 'none'>
-  /** Measures pages that are populated already, for technologies that do the two apart. */
-  launchMeasure?(vm: string, gfn: number, pages: number): Verdict
+  /** A step of a launch that populates nothing, for technologies that have such: `options` are the plan's. */
+  launchMeasure?(vm: string, gfn: number, pages: number, options: Readonly<Record<string, unknown>>): Verdict
   launchFinish(vm: string, options: Readonly<Record<string, unknown>>): Verdict
   launchPlan(vm: string, image: Uint8Array, query: Readonly<Record<string, unknown>>): Verdict<LaunchPlan>
   launchLog(vm: string): LaunchLog

@@ -32,6 +32,9 @@ export class FakeMachine implements Machine {
   allocateFrame(): number {
     return this.freed.pop() ?? (this.next < this.frames ? this.next++ : -1)
   }
+  allocateBlock(): number {
+    return -1
+  }
   freeFrame(frame: number): void {
     this.freed.push(frame)
   }

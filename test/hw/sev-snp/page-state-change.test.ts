@@ -8,7 +8,7 @@ import { type Bench, createBench, FRAME, fingerprint, GFN, hpa, mapPrivate, VM }
 import { bringTo, stateOfFrame } from './page-states.ts'
 
 type Shown = readonly [gfn: number, pages: number, span: number, isPrivate: boolean]
-const show = ({ gfn, pages, span, private: isPrivate }: ConversionExit): Shown => [gfn, pages, span, isPrivate]
+const show = ({ gfn, pages, span = 0, private: isPrivate }: ConversionExit): Shown => [gfn, pages, span, isPrivate]
 
 /** Serves a request; the n-th exit gets `answers[n]`, 0 by default. */
 function serve(bench: Bench, entries: readonly RequestEntry[], answers: readonly number[] = []) {

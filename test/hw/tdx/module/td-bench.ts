@@ -30,6 +30,9 @@ export class FakeMachine implements Machine {
   allocateFrame(): number {
     throw new Error('the module allocates nothing')
   }
+  allocateBlock(): number {
+    return -1
+  }
   freeFrame(): void {
     throw new Error('the module frees nothing')
   }
