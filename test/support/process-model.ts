@@ -30,7 +30,7 @@ export type Command =
   | { readonly do: 'slot' | 'unslot'; readonly slot: 0 | 1 }
 
 export type VmKind = {
-  readonly technology: 'sw-protected' | 'sev-snp'
+  readonly technology: 'sw-protected' | 'sev-snp' | 'tdx'
   readonly privacy: 'populated' | 'attributes'
 }
 
@@ -115,7 +115,10 @@ export class ModelVm {
         return this.#convertAll(command)
       case 'attributes':
         if (this.kind.privacy !== 'attributes') return { status: 422, body: { errno: 'ENOTTY' } }
-        for (const page of this.#range(command)) page.attribute = command.private
+        for (const page of this.#range(command)) {
+          page.attribute = command.private
+          if (!command.private) this.#unmap(page)
+        }
         return { status: 200, body: {} }
       case 'fallocate':
         return { status: 200, body: { populatedBytes: this.#populate(this.#range(command)) } }
@@ -127,7 +130,10 @@ export class ModelVm {
       case 'unslot':
         if (!this.hasSlot(command.slot)) return EFFECTLESS
         this.#slots[command.slot] = false
-        for (const page of this.#range({ first: command.slot * SLOT_PAGES, count: SLOT_PAGES })) page.shared = null
+        for (const page of this.#range({ first: command.slot * SLOT_PAGES, count: SLOT_PAGES })) {
+          page.shared = null
+          this.#unmap(page)
+        }
         return { status: 200, body: { change: 'deleted' } }
       default:
         return this.#access(command)
@@ -171,10 +177,25 @@ export class ModelVm {
   #convertAll({ first, count, to }: Extract<Command, { do: 'convert' }>): Expected {
     const indexes = Array.from({ length: count }, (_, i) => first + i)
     for (const index of indexes) if (!this.#convert(index, to)) return { status: 200, body: { completed: 0 } }
-    // What the guest has accepted it has also touched.
-    const accepts = this.kind.technology === 'sev-snp' && to === 'private'
-    if (accepts) for (const index of indexes) this.#at(index).valid = true
+    if (to === 'private') this.#acceptAll(indexes.map((index) => this.#at(index)))
     return { status: 200, body: { completed: 1 } }
+  }
+
+  /** What the guest has accepted it has also touched. A TD's acceptance ends at a page that it has accepted before. */
+  #acceptAll(pages: readonly Page[]): void {
+    if (this.kind.technology === 'sw-protected') return
+    for (const page of pages) {
+      if (this.kind.technology === 'tdx' && page.valid) return
+      page.valid = true
+      page.file ??= Buffer.alloc(PAGE)
+    }
+  }
+
+  /** A TD's page that KVM unmaps is to be accepted anew, and has lost its contents. */
+  #unmap(page: Page): void {
+    if (this.kind.technology !== 'tdx') return
+    page.valid = false
+    page.file?.fill(0)
   }
 
   /** What the VMM does when it is asked for a conversion. False when it cannot. */
@@ -182,6 +203,7 @@ export class ModelVm {
     if (!this.#hasSlotAt(index)) return to === 'shared'
     const page = this.#at(index)
     if (this.kind.privacy === 'attributes') page.attribute = to === 'private'
+    if (to === 'shared') this.#unmap(page)
     if (to === 'shared') this.#punch([page])
     else if (this.kind.privacy === 'populated') this.#populate([page])
     return true
@@ -218,13 +240,13 @@ export class ModelVm {
 
   #reachAsGuest(index: number, asked: boolean | undefined): Buffer | 'exit' | 'guest-fault' {
     // Only some hardware lets the access itself say of which kind it is.
-    const told = this.kind.technology === 'sev-snp' ? asked : undefined
+    const told = this.kind.technology === 'sw-protected' ? undefined : asked
     if (!this.#hasSlotAt(index)) return 'exit'
     if (told !== undefined && told !== this.#isPrivate(index)) this.#convert(index, told ? 'private' : 'shared')
     if (!this.#isPrivate(index)) return this.#touchShared(index)
     const page = this.#at(index)
     page.file ??= Buffer.alloc(PAGE)
-    return this.kind.technology === 'sev-snp' && !page.valid ? 'guest-fault' : page.file
+    return this.kind.technology !== 'sw-protected' && !page.valid ? 'guest-fault' : page.file
   }
 
   /** One line a page, as {@link readPages} sees it. */
