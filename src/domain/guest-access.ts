@@ -93,6 +93,8 @@ function reach(
   exits: ExitLog,
 ): PieceResult {
   const write = access.access === 'write'
+  const tooWide = host.hardware.addressFault?.(vm.id, piece.gfn, access.access)
+  if (tooWide !== undefined) return { kind: 'guest-fault', fault: tooWide }
   let last: Fault | undefined
   for (let round = 0; round < MAX_ROUNDS; round++) {
     const recorded = privacyOf(vm).isPrivate(host, vm, piece.gfn)

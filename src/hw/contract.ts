@@ -283,6 +283,8 @@ export interface Hardware {
   unmapPrivate?(vm: string, gfn: number, count: number): void
   /** Where a bit of the guest's address makes an access shared: the guest frame that `gfn` is the shared alias of, or -1. */
   sharedAlias?(vm: string, gfn: number): number
+  /** The fault that stays in the guest where its addresses are too narrow for `gfn`, once a shared bit is taken away. */
+  addressFault?(vm: string, gfn: number, kind: AccessKind): Fault | undefined
   /** The largest private mapping the hardware allows at `gfn` → `frame`: 1, 512 or 262144. */
   mappingSpan(frame: number): number
 

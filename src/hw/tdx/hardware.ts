@@ -2,7 +2,7 @@ import type { Machine, Verdict } from '../contract.ts'
 import type { TdxHardware } from './calls/call-definition.ts'
 import { type Host, openHost, type TdxData, tdOf } from './data.ts'
 import { createDescriber, explain } from './describe.ts'
-import { accept, checkGuest, checkHost } from './kvm/access.ts'
+import { accept, addressFault, checkGuest, checkHost } from './kvm/access.ts'
 import { launchFinish, launchLog, launchMeasure, launchPage, launchPlan, launchSource } from './kvm/launch.ts'
 import { beginRequest, completeExit, type MapGpaRequest, nextExit } from './kvm/map-gpa.ts'
 import { assign, release, sharedAlias, translatePrivate, unmapPrivate } from './kvm/private-memory.ts'
@@ -32,6 +32,7 @@ export function open(data: TdxData, machine: Machine): TdxHardware {
     translatePrivate: (vm, gfn) => translatePrivate(host, vm, gfn),
     unmapPrivate: (vm, gfn, count) => unmapPrivate(host, vm, gfn, count),
     sharedAlias: (vm, gfn) => sharedAlias(host, vm, gfn),
+    addressFault: (vm, gfn, kind) => addressFault(host, vm, gfn, kind),
     // Upstream KVM maps private memory in 4K pages only (intel-tdx.md d.3).
     mappingSpan: () => 1,
     checkGuest: (vm, gfn, _mapping, isPrivate, kind, _vmpl, vcpu) => checkGuest(host, vm, gfn, isPrivate, kind, vcpu),

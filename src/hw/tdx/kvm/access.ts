@@ -23,6 +23,14 @@ const QUALIFICATION: Readonly<Record<AccessKind, number>> = { read: 1, write: 2,
 /** Extended exit qualification of an access to a pending page (intel-tdx.md d.2). */
 const PENDING_ACCESS = '0x6'
 
+/** #PF with the reserved-bit flag, for an address with a bit above the shared one (d.1). */
+export function addressFault(host: Host, vm: string, gfn: number, kind: AccessKind): Fault | undefined {
+  const td = tdOf(host.data, vm)
+  if (td === undefined || gfn < privateFrames(td)) return undefined
+  const detail = 'The address has a bit above those that the guest may use: the fault stays in the guest.'
+  return { name: '#PF', code: PAGE_FAULT, errorCode: kind === 'write' ? '0xb' : '0x9', detail }
+}
+
 /** An access that a table translates (d.2). What is private goes by the Secure EPT, the rest by KVM's own. */
 export function checkGuest(
   host: Host,

@@ -223,6 +223,25 @@ describe('a shared access', () => {
   })
 })
 
+describe('an address with a bit above the shared one', () => {
+  it('intel-tdx.md d.1: #PF with the reserved-bit flag, in the guest, and no exit', () => {
+    const bench = running()
+    for (const gpa of [2 * SHARED_BIT, 2 * SHARED_BIT + GPA, 2 ** 51]) {
+      for (const [kind, errorCode] of [
+        ['read', '0x9'],
+        ['write', '0xb'],
+      ] as const) {
+        const value = reach(bench, kind, gpa)
+        const { name, code, errorCode: seen } = value.fault as Value
+        assert.deepEqual([value.outcome, name, code, seen, value.exits], ['guest-fault', '#PF', 14, errorCode, []])
+      }
+    }
+    assert.equal(exitOf(reach(bench, 'read', 2 * SHARED_BIT - PAGE)).reason, 'KVM_EXIT_MMIO', 'the last that is none')
+    const wide = running({ config: { gpaw: 52 } })
+    assert.equal(exitOf(reach(wide, 'read', 2 * SHARED_BIT)).reason, 'KVM_EXIT_MMIO')
+  })
+})
+
 describe('implicit conversion', () => {
   for (const privacy of ['populated', 'attributes'] as const) {
     for (const by of ['address', 'private'] as const) {
