@@ -1,4 +1,5 @@
 import type { Machine } from '../contract.ts'
+import type { PageMap } from '../shared/page-map.ts'
 import { createGranules, type Granules } from './rmm/granules.ts'
 import type { Realm } from './rmm/realm.ts'
 import type { Rec } from './rmm/rec.ts'
@@ -7,6 +8,19 @@ import type { Rec } from './rmm/rec.ts'
 export type VmRecord = {
   /** Frame of its Realm's RD. */
   readonly rd: number
+  readonly vcpus: number
+  /** Granules of the kernel's that the RMM has or had for this Realm: its RD, tables and RECs, data it did not give up. */
+  readonly pages: PageMap
+  readonly steps: LaunchStepRecord[]
+}
+
+/** One line of the launch log: consecutive pages that were treated alike, or one REC. */
+export type LaunchStepRecord = {
+  readonly operation: 'init-ripas' | 'data' | 'data-unmeasured' | 'rec'
+  readonly gfn: number
+  pages: number
+  /** The RIM after this step. */
+  rimAfter: Uint8Array
 }
 
 /** The machine-wide state of a CCA host: plain data. */
@@ -32,8 +46,11 @@ export const createData = (options: { readonly frames: number; readonly seed: st
   vms: new Map(),
 })
 
-/** A host's data with the machine under it: what every command works on. */
-export type Host = { readonly data: CcaData; readonly machine: Machine }
+/** The whole attestation token of a Realm over 64 bytes of challenge (arm-cca.md 8.1): the same bytes for the same inputs. */
+export type TokenSource = (realm: Realm, challenge: Uint8Array) => Uint8Array
+
+/** A host's data with the machine under it: what every command works on. `token` can be made again from the seed. */
+export type Host = { readonly data: CcaData; readonly machine: Machine; readonly token: TokenSource }
 
 export function vmOf(data: CcaData, vm: string): VmRecord {
   const record = data.vms.get(vm)

@@ -1,3 +1,4 @@
+import { Buffer } from 'node:buffer'
 import { FEATURE } from './features.ts'
 import { PAGE_SIZE } from './geometry.ts'
 import type { RealmParams } from './realm.ts'
@@ -11,6 +12,7 @@ const MAX_S2SZ_WITHOUT_LPA2 = 48
 const CONCATENATED_BITS = 4
 const INDEX_BITS = 9
 const PAGE_BITS = 12
+const MAX_VMID = 0xffff
 
 /** RmiRealmParams as it lies in memory (arm-cca.md 1). */
 export function decodeRealmParams(bytes: Uint8Array): RealmParams {
@@ -59,7 +61,8 @@ export function isSupported(params: RealmParams): boolean {
     (!has(params, REALM_FLAG.PMU) || (params.pmuNumCtrs > 0 && params.pmuNumCtrs <= FEATURE.pmuNumCtrs)) &&
     params.rttNumStart > 0 &&
     params.rttNumStart === rootTables(params.s2sz, params.rttLevelStart, lpa2) &&
-    (params.hashAlgo === 0 || params.hashAlgo === 1)
+    (params.hashAlgo === 0 || params.hashAlgo === 1) &&
+    params.vmid <= MAX_VMID
   )
 }
 

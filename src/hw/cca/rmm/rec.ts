@@ -29,8 +29,8 @@ export type PsciRequest = {
   readonly context: bigint
 }
 
-/** An attestation token being read out (7): what the token is made of, and how many of its bytes the Realm has. */
-export type TokenOperation = { readonly challenge: Uint8Array; given: number }
+/** An attestation token being read out (7), and how many of its bytes the Realm has. */
+export type TokenOperation = { readonly token: Uint8Array; given: number }
 
 /** One REC as plain data. */
 export type Rec = {
@@ -40,6 +40,8 @@ export type Rec = {
   readonly index: number
   readonly mpidr: bigint
   readonly aux: readonly number[]
+  /** The host lent the auxiliary granules from pages of its own, which it takes back with the REC. */
+  auxLent: boolean
   runnable: boolean
   /** RMI_REC_ENTER is inside, until the guest exits. */
   running: boolean
@@ -50,6 +52,8 @@ export type Rec = {
   /** Byte address of the RsiHostCall structure that the host is to answer. */
   hostCall: bigint | undefined
   psci: PsciRequest | undefined
+  /** X0 of a PSCI call that the host has completed, for the next entry. */
+  psciResult: number | undefined
   lastExit: LastExit
   token: TokenOperation | undefined
 }
