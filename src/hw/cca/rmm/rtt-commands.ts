@@ -92,7 +92,7 @@ export function rttReadEntry({ data }: Host, { rd, ipa, level }: TableCall): Ans
 }
 
 /** What the host is shown (5): no address where nothing is mapped, nor, by tf-rmm, of a page that is DESTROYED. */
-function shownDescriptor(entry: Entry, inProtected: boolean, lpa2: boolean): bigint {
+export function shownDescriptor(entry: Entry, inProtected: boolean, lpa2: boolean): bigint {
   if (entry.frame < 0) return 0n
   if (entry.state === 'TABLE') return descriptorOf(entry.frame, 0, lpa2)
   if (inProtected) return ripasOf(entry.word) === RIPAS.DESTROYED ? 0n : descriptorOf(entry.frame, 0, lpa2)

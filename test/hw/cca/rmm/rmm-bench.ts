@@ -40,6 +40,9 @@ export class FakeMachine implements Machine {
   freeFrame(frame: number): void {
     if (!this.lent.delete(frame)) throw new Error(`frame ${frame} was not lent`)
   }
+  allocateBlock(): number {
+    throw new Error('the RMM takes no blocks')
+  }
   crash(reason: string): void {
     throw new Error(reason)
   }
