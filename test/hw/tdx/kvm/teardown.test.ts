@@ -184,7 +184,9 @@ function make({ t, vm }: TdBench, one: Throw, succeeded: Set<string>): void {
   if (chosen === undefined) return
   const known = Object.keys((chosen.schema as unknown as { properties: object }).properties)
   const varied = Object.entries(argsOf(t, vm, one)).filter(([name]) => known.includes(name))
-  const args = { ...chosen.example, ...Object.fromEntries(varied) }
+  // The TD is the VM's own, which is what a call without `tdr` means.
+  const { tdr: _, ...example } = chosen.example
+  const args = { ...example, ...Object.fromEntries(varied) }
   const applied = t.apply({ type: 'call', vm, vcpu: 0, call: chosen.name, by: chosen.by, args })
   if (!applied.accepted) assert.equal(applied.refusal.code, 'vm-not-running')
   else if ((applied.value.status as { code: unknown }).code === '0x0') succeeded.add(chosen.name)
