@@ -96,6 +96,12 @@ const imageSchema = Type.Object(
     extend: Type.Optional(
       Type.Enum([...EXTENDS], { description: 'Which sections are measured, instead of as the VMM does.' }),
     ),
+    tdHob: Type.Optional(
+      Type.String({
+        pattern: '^(?:[0-9a-fA-F]{2}){1,768}$',
+        description: 'The TD_HOB that the VMM builds, in hex, for those that measure it.',
+      }),
+    ),
   },
   { additionalProperties: false, examples: [{ vmm: 'qemu' }] },
 )

@@ -1,10 +1,10 @@
 import { type Static, type TSchema, Type } from 'typebox'
-import type { Call, CallResult, GuestContext, Hardware } from '../../contract.ts'
+import type { Call, CallResult, GuestContext, Hardware, Status } from '../../contract.ts'
 import { addressValue, HexAddress } from '../../shared/address-schema.ts'
 import { type Host, tdOf, vmOf } from '../data.ts'
 import { type Answer, refuseOperand } from '../module/answer.ts'
 import { hex, PAGE_BITS } from '../module/geometry.ts'
-import type { GuestResult } from '../module/guest-memory.ts'
+import { type GuestResult, PENDING_PAGE } from '../module/guest-memory.ts'
 import { PACKAGES } from '../module/kot.ts'
 import { type Td, vcpuAt } from '../module/td.ts'
 import type { Vcpu } from '../module/vcpu.ts'
@@ -76,18 +76,28 @@ export const defineTdcall = <Schema extends TSchema>({
   run,
   ...definition
 }: Definition<Schema, RunTdcall<Schema, GuestResult>>): Call =>
-  defineGuestCall({ ...definition, run: (...call) => guestResult(run(...call)) })
+  defineGuestCall({
+    ...definition,
+    run: (host, td, vcpu, args, guest) => guestResult(host, guest, run(host, td, vcpu, args, guest)),
+  })
 
-function guestResult(outcome: GuestResult): CallResult {
+const EPT_VIOLATION: Status = { name: 'EPT_VIOLATION', code: hex(EXIT_REASON.EPT_VIOLATION) }
+
+function guestResult(host: Host, guest: GuestContext, outcome: GuestResult): CallResult {
   if (outcome.kind === 'answer') return result(outcome.answer)
-  const { gfn, qualification, detail } = outcome.violation
+  const { gfn, qualification, extendedQualification, detail } = outcome.violation
+  if (extendedQualification === PENDING_PAGE) {
+    // KVM takes an access before acceptance for the guest's end, whatever made it (d.2).
+    vmOf(host.data, guest.vm).dead = true
+    return { kind: 'done', status: EPT_VIOLATION, outputs: { errno: 'EIO', detail } }
+  }
   return {
     kind: 'fault',
     gfn,
     private: true,
     // KVM takes private faults for writes whatever the qualification says (d.2).
     write: true,
-    fault: { name: 'EPT_VIOLATION', code: EXIT_REASON.EPT_VIOLATION, errorCode: hex(qualification), detail },
+    fault: { ...EPT_VIOLATION, errorCode: hex(qualification), detail },
     mended: false,
   }
 }

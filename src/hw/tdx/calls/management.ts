@@ -1,6 +1,7 @@
 import { Buffer } from 'node:buffer'
 import { type Static, Type } from 'typebox'
 import type { Call } from '../../contract.ts'
+import { DEFAULT_TSC_FREQUENCY, DEFAULT_XFAM } from '../config.ts'
 import { freeKeyId } from '../module/kot.ts'
 import { mrFinalize } from '../module/mem-content.ts'
 import { mngAddcx, mngCreate, mngInit, mngKeyConfig } from '../module/mng.ts'
@@ -59,14 +60,14 @@ const uint = (maximum: number, value: number, description: string) =>
 const fields = Type.Object(
   {
     attributes: optionalWord('ATTRIBUTES; SEPT_VE_DISABLE (bit 28) by default.'),
-    xfam: optionalWord('XFAM; x87, SSE and AVX by default.'),
+    xfam: optionalWord('XFAM; x87, SSE, AVX and AVX-512 by default.'),
     maxVcpus: uint(0xffff, 512, 'MAX_VCPUS.'),
     l2Vms: uint(0xff, 0, 'NUM_L2_VMS.'),
     configFlags: uint(0xffffffff, 0, 'CONFIG_FLAGS: bit 0 GPAW 52, bit 1 FLEXIBLE_PENDING_VE, bit 2 NO_RBP_MOD.'),
     eptpControls: Type.Optional(
       Type.Integer({ minimum: 0, maximum: 0xffffffff, description: 'EPTP_CONTROLS; by default as GPAW needs it.' }),
     ),
-    tscFrequency: uint(0xffff, 100, 'TSC_FREQUENCY in units of 25 MHz.'),
+    tscFrequency: uint(0xffff, DEFAULT_TSC_FREQUENCY, 'TSC_FREQUENCY in units of 25 MHz.'),
     mrconfigid: digest('MRCONFIGID'),
     mrowner: digest('MROWNER'),
     mrownerconfig: digest('MROWNERCONFIG'),
@@ -80,7 +81,6 @@ const paramBytes = Type.String({
 })
 
 const DEFAULT_ATTRIBUTES = '0x10000000'
-const DEFAULT_XFAM = '0x7'
 const NO_DIGEST = '00'.repeat(48)
 
 function encodeFields(given: Static<typeof fields>): Uint8Array {
@@ -92,7 +92,7 @@ function encodeFields(given: Static<typeof fields>): Uint8Array {
     l2Vms: given.l2Vms ?? 0,
     configFlags,
     eptpControls: given.eptpControls ?? eptpControlsFor((configFlags & 1) !== 0),
-    tscFrequency: given.tscFrequency ?? 100,
+    tscFrequency: given.tscFrequency ?? DEFAULT_TSC_FREQUENCY,
     mrconfigid: Buffer.from(mrconfigid, 'hex'),
     mrowner: Buffer.from(mrowner, 'hex'),
     mrownerconfig: Buffer.from(mrownerconfig, 'hex'),

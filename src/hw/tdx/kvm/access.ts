@@ -1,4 +1,5 @@
 import type { AccessKind, CallResult, Fault, GuestCheck, GuestContext, HostCheck } from '../../contract.ts'
+import { ERRNO } from '../../shared/errno.ts'
 import * as PageMap from '../../shared/page-map.ts'
 import { type Host, tdOf, vmOf } from '../data.ts'
 import type { Answer } from '../module/answer.ts'
@@ -18,7 +19,8 @@ import { privateFrames } from './private-memory.ts'
 
 const OK: GuestCheck & HostCheck = { kind: 'ok' }
 const CIPHERTEXT: HostCheck = { kind: 'ciphertext' }
-const PAGE_FAULT = 14
+const PAGE_FAULT = hex(14)
+const EPT_VIOLATION = hex(EXIT_REASON.EPT_VIOLATION)
 const QUALIFICATION: Readonly<Record<AccessKind, number>> = { read: 1, write: 2, execute: 4 }
 /** Extended exit qualification of an access to a pending page (intel-tdx.md d.2). */
 const PENDING_ACCESS = '0x6'
@@ -65,7 +67,7 @@ const notEntered = ({ status }: Answer): GuestCheck => ({
   kind: 'vm-dead',
   fault: { name: status.name, code: status.code, detail: 'TDH.VP.ENTER does not enter the vCPU any more.' },
 })
-const NO_VCPU: Fault = { name: 'EIO', code: -5, detail: 'The vCPU is not there any more.' }
+const NO_VCPU: Fault = { name: 'EIO', code: hex(ERRNO.EIO), detail: 'The vCPU is not there any more.' }
 
 /** #VE, or with SEPT_VE_DISABLE a TD exit that KVM takes for the guest's end. */
 function pendingAccess(host: Host, vm: string, td: Td, cpu: Vcpu, gfn: number, kind: AccessKind): GuestCheck {
@@ -75,7 +77,7 @@ function pendingAccess(host: Host, vm: string, td: Td, cpu: Vcpu, gfn: number, k
     const detail = `The guest touched ${hex(gpa)} before it accepted it: KVM gives the VM up.`
     return {
       kind: 'vm-dead',
-      fault: { name: 'EPT_VIOLATION', code: EXIT_REASON.EPT_VIOLATION, errorCode: PENDING_ACCESS, detail },
+      fault: { name: 'EPT_VIOLATION', code: EPT_VIOLATION, errorCode: PENDING_ACCESS, detail },
     }
   }
   const { status } = raiseVe(cpu, gpa, QUALIFICATION[kind])
@@ -133,6 +135,6 @@ const violation = (gfn: number): CallResult => ({
   private: true,
   // KVM takes private faults for writes whatever the qualification says (d.2).
   write: true,
-  fault: { name: 'EPT_VIOLATION', code: EXIT_REASON.EPT_VIOLATION, detail: 'TDG.MEM.PAGE.ACCEPT met no pending page.' },
+  fault: { name: 'EPT_VIOLATION', code: EPT_VIOLATION, detail: 'TDG.MEM.PAGE.ACCEPT met no pending page.' },
   mended: false,
 })

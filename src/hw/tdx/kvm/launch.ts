@@ -101,9 +101,9 @@ export function launchFinish(host: Host, vm: string, options: Options): Verdict 
 
 /** What the named VMM does with a TDVF image (f.2). */
 export function launchPlan(image: Uint8Array, query: Options): Verdict<LaunchPlan> {
-  const { vmm = 'qemu', order, extend } = query as ImageQuery
-  const behaviour = { ...VMMS[vmm], ...(order && { order }), ...(extend && { extend }), needsTdHob: false }
-  const plan = planLaunch(image, behaviour)
+  const { vmm = 'qemu', order, extend, tdHob } = query as ImageQuery
+  const behaviour = { ...VMMS[vmm], ...(order && { order }), ...(extend && { extend }) }
+  const plan = planLaunch(image, behaviour, tdHob === undefined ? undefined : Buffer.from(tdHob, 'hex'))
   if (!plan.ok) return plan
   const finish = plan.tdHobGfn === null ? {} : { tdHob: addressOf(plan.tdHobGfn) }
   return { ok: true, value: { steps: plan.steps.map(planStep), finish } }

@@ -20,6 +20,7 @@ export const seamcallRefused = (
   errno: Errno,
   call: string,
   { status }: Answer,
+  pointer?: string,
 ): { readonly ok: false; readonly refusal: HwRefusal } => ({
   ok: false,
   refusal: {
@@ -27,5 +28,6 @@ export const seamcallRefused = (
     code: 'seamcall-refused',
     detail: `${call} answered ${status.name} (${status.code}).`,
     hardware: { status: status.name, code: status.code },
+    ...(pointer === undefined ? {} : { pointer }),
   },
 })

@@ -89,11 +89,19 @@ function judge(params: TdParams, vcpus: number): Verdict | undefined {
       '/config/attributes',
     )
   const parsed = parseTdParams(encodeTdParams(params), 0)
-  if (!parsed.ok) return seamcallRefused('EINVAL', 'TDH.MNG.INIT', parsed.answer)
+  if (!parsed.ok) return seamcallRefused('EINVAL', 'TDH.MNG.INIT', parsed.answer, fieldOf(parsed.answer))
   if (vcpus > params.maxVcpus)
     return refuse('EINVAL', 'too-many-vcpus', `The TD has at most ${params.maxVcpus} vCPUs.`, '/config/maxVcpus')
   return undefined
 }
+
+const FIELDS: Readonly<Record<string, string>> = {
+  ATTRIBUTES: '/config/attributes',
+  XFAM: '/config/xfam',
+  MAX_VCPUS: '/config/maxVcpus',
+  TSC_FREQUENCY: '/config/tscFrequency',
+}
+const fieldOf = ({ outputs }: Answer): string | undefined => FIELDS[String(outputs?.operand)]
 
 function allocate(machine: Machine, count: number): number[] | undefined {
   const frames: number[] = []

@@ -30,6 +30,8 @@ export const answered = (answer: Answer): GuestResult => ({ kind: 'answer', answ
 
 /** Types of the extended exit qualification: none, a TDG.MEM.PAGE.ACCEPT, a pending page. */
 const EXTENDED = { NONE: 0n, ACCEPT: 1n, PENDING: 6n } as const
+/** Extended exit qualification of an access to a pending page. */
+export const PENDING_PAGE: bigint = EXTENDED.PENDING
 const DATA_READ = 1
 const DATA_WRITE = 2
 const INFO_SHIFT = 32n

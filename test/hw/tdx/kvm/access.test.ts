@@ -58,7 +58,7 @@ describe('a private access', () => {
       assert.equal(value.outcome, 'exit')
       assert.deepEqual(value.fault, {
         name: 'EPT_VIOLATION',
-        code: 48,
+        code: '0x30',
         errorCode: '0x6',
         detail: `The guest touched ${hex(GPA + PAGE)} before it accepted it: KVM gives the VM up.`,
       })
@@ -233,7 +233,7 @@ describe('an address with a bit above the shared one', () => {
       ] as const) {
         const value = reach(bench, kind, gpa)
         const { name, code, errorCode: seen } = value.fault as Value
-        assert.deepEqual([value.outcome, name, code, seen, value.exits], ['guest-fault', '#PF', 14, errorCode, []])
+        assert.deepEqual([value.outcome, name, code, seen, value.exits], ['guest-fault', '#PF', '0xe', errorCode, []])
       }
     }
     assert.equal(exitOf(reach(bench, 'read', 2 * SHARED_BIT - PAGE)).reason, 'KVM_EXIT_MMIO', 'the last that is none')

@@ -35,7 +35,7 @@ const bytes = (fill: number): Uint8Array => new Uint8Array(4096).fill(fill)
 function exits(result: CallResult): { readonly gfn: number; readonly errorCode: string; readonly extended: string } {
   assert.ok(result.kind === 'fault')
   assert.deepEqual([result.private, result.write, result.mended], [true, true, false])
-  assert.deepEqual([result.fault.name, result.fault.code], ['EPT_VIOLATION', 48])
+  assert.deepEqual([result.fault.name, result.fault.code], ['EPT_VIOLATION', '0x30'])
   const extended = /extended qualification (0x[0-9a-f]+)/.exec(result.fault.detail)?.[1] ?? ''
   return { gfn: result.gfn, errorCode: result.fault.errorCode ?? '', extended }
 }
@@ -210,7 +210,11 @@ test('d.2, e.2: an operand in a page that is not there exits; in a pending one i
   const quiet = createBench()
   assert.deepEqual(exits(quiet.run('TDG.MR.RTMR.EXTEND', extend)), { gfn: GFN, errorCode: '0x1', extended: '0x0' })
   must(quiet, 'TDH.MEM.PAGE.AUG', { ...place, page: hpa(FRAME) })
-  assert.equal(exits(quiet.run('TDG.MR.RTMR.EXTEND', extend)).extended, '0x6')
+  const died = quiet.run('TDG.MR.RTMR.EXTEND', extend)
+  assert.ok(died.kind === 'done')
+  assert.deepEqual([died.status, died.outputs?.errno], [{ name: 'EPT_VIOLATION', code: '0x30' }, 'EIO'])
+  assert.match(String(died.outputs?.detail), /extended qualification 0x6/)
+  assert.equal(quiet.data.vms.get('vm-1')?.dead, true)
   const loud = createBench('runnable', { params: { attributes: '0x0' } })
   must(loud, 'TDH.MEM.PAGE.AUG', { ...place, page: hpa(FRAME) })
   assert.equal(codeOf(loud.run('TDG.MR.RTMR.EXTEND', extend)), '0x14')
