@@ -41,7 +41,7 @@ const PERMISSION_FAULT = 0x0c
 
 /** What an access does, by the table of arm-cca.md 6. Changes nothing: who makes the access leaves the REC on an exit. */
 export function access(
-  { data }: Host,
+  { data }: Pick<Host, 'data'>,
   { rtt }: Realm,
   { ipa, kind, value = 0n, isv = true }: GuestAccess,
 ): AccessResult {

@@ -1,10 +1,12 @@
 import type { CcaData } from '../data.ts'
+import { access } from './access.ts'
 import type { Outputs } from './answer.ts'
-import { addressOf, ENTRIES, hex, indexAt } from './geometry.ts'
+import { addressOf, ENTRIES, hex, indexAt, PAGE_BITS } from './geometry.ts'
 import { granuleName, granuleState, ownerFrame, pasOf } from './granules.ts'
 import type { Realm } from './realm.ts'
+import type { Rec, RipasChange } from './rec.ts'
 import { rimText } from './rsi.ts'
-import { entryAt, isProtected, stateAt, walkLevel } from './rtt.ts'
+import { entryAt, isProtected, walkLevel } from './rtt.ts'
 import { shownDescriptor } from './rtt-commands.ts'
 import { entryName, ripasName, ripasOf } from './states.ts'
 
@@ -40,18 +42,11 @@ export function explainGranule({ granules }: CcaData, frame: number): Outputs {
   }
 }
 
-/** What an access of the Realm's data meets, in a word (6). */
-function dataAccess({ rtt }: Realm, page: number): 'ok' | 'SEA' | 'exit' {
-  const name = entryName(stateAt(rtt, page), isProtected(rtt, page))
-  if (name === 'ASSIGNED/RAM' || name === 'ASSIGNED_NS') return 'ok'
-  return name.endsWith('/EMPTY') ? 'SEA' : 'exit'
-}
-
 /** All that is to be known of an IPA page and the frame behind it: the walk, what an access meets, the granule. */
 export const explainPage = (data: CcaData, realm: Realm, page: number, frame: number | undefined): Outputs => ({
   rtt: explainWalk(realm, page),
   half: isProtected(realm.rtt, page) ? 'protected' : 'unprotected',
-  dataAccess: dataAccess(realm, page),
+  dataAccess: access({ data }, realm, { ipa: BigInt(page) << BigInt(PAGE_BITS), kind: 'read' }).kind,
   ...(frame === undefined ? {} : { granule: explainGranule(data, frame) }),
 })
 
@@ -64,29 +59,25 @@ export const explainRealm = ({ recs }: CcaData, realm: Realm): Outputs => ({
   rttNumStart: realm.rtt.rootTables,
   vmid: realm.vmid,
   rim: rimText(realm),
-  recs: realm.recs.flatMap((frame, index) => {
+  recs: realm.recs.flatMap((frame) => {
     const rec = recs.get(frame)
-    if (rec === undefined) return []
-    const { runnable, running, lastExit, ripasChange } = rec
-    return [
-      {
-        rec: addressOf(frame),
-        index,
-        runnable,
-        running,
-        lastExit: lastExit.reason,
-        ...(ripasChange === undefined
-          ? {}
-          : {
-              ripasChange: {
-                base: addressOf(ripasChange.base),
-                top: addressOf(ripasChange.top),
-                next: addressOf(ripasChange.next),
-                ripas: ripasName(ripasChange.ripas),
-                changeDestroyed: ripasChange.changeDestroyed,
-              },
-            }),
-      },
-    ]
+    return rec === undefined ? [] : [explainRec(rec)]
   }),
+})
+
+const explainRec = ({ frame, index, runnable, running, lastExit, ripasChange }: Rec): Outputs => ({
+  rec: addressOf(frame),
+  index,
+  runnable,
+  running,
+  lastExit: lastExit.reason,
+  ...(ripasChange === undefined ? {} : { ripasChange: explainChange(ripasChange) }),
+})
+
+const explainChange = ({ base, top, next, ripas, changeDestroyed }: RipasChange): Outputs => ({
+  base: addressOf(base),
+  top: addressOf(top),
+  next: addressOf(next),
+  ripas: ripasName(ripas),
+  changeDestroyed,
 })
