@@ -85,13 +85,16 @@ export function extendRipas(algo: HashAlgo, rim: Uint8Array, base: bigint, top: 
   return digestField(algo, bytes)
 }
 
+/** One descriptor at a time, hashed before the next is begun. */
+const scratch = Buffer.alloc(DESCRIPTOR_BYTES)
+
 function descriptor(type: number, rim: Uint8Array): Buffer {
   if (rim.length !== MEASUREMENT_BYTES) throw new RangeError(`A RIM has ${MEASUREMENT_BYTES} bytes`)
-  const bytes = Buffer.alloc(DESCRIPTOR_BYTES)
-  bytes.writeUInt8(type, 0)
-  bytes.writeUInt16LE(DESCRIPTOR_BYTES, 8)
-  bytes.set(rim, RIM_AT)
-  return bytes
+  scratch.fill(0)
+  scratch.writeUInt8(type, 0)
+  scratch.writeUInt16LE(DESCRIPTOR_BYTES, 8)
+  scratch.set(rim, RIM_AT)
+  return scratch
 }
 
 function recImage({ flags, pc, gprs }: MeasuredRecParams): Buffer {
