@@ -1,4 +1,5 @@
 import { measurers as amdMeasurers } from './amd/measurers.ts'
+import { backend as cca } from './cca/index.ts'
 import { measurer as ccaMeasurer } from './cca/measurement/measure.ts'
 import type { Backend, Measurer } from './contract.ts'
 import { backend as sevSnp } from './sev-snp/index.ts'
@@ -8,7 +9,7 @@ import { measurer as tdxMeasurer } from './tdx/measurement/measure.ts'
 
 /** Every technology gmemd emulates: a new one is a folder beside this file and a line here. */
 export const backends: ReadonlyMap<string, Backend> = new Map(
-  [sevSnp, swProtected, tdx].map((backend) => [backend.technology, backend]),
+  [cca, sevSnp, swProtected, tdx].map((backend) => [backend.technology, backend]),
 )
 
 /** What can be measured without a VM. */
