@@ -2,7 +2,7 @@
 export const PART = { platform: 44234, realm: 44241 } as const
 
 /** Keys of the claims of both parts. */
-export const CLAIM = { challenge: 10, profile: 265 } as const
+const CLAIM = { challenge: 10, profile: 265 } as const
 
 export const REALM_CLAIM = {
   ...CLAIM,

@@ -92,7 +92,7 @@ export function addRipas(transcript: Transcript, { gfn, span, count }: EntryRun,
   })
 }
 
-/** DATA_CREATE of each page of `bytes`, MEASURE_CONTENT where `measured`; of `pages` unmeasured ones without them. */
+/** DATA_CREATE of `pages` pages: measured ones that hold `bytes`, which are as many whole pages; unmeasured ones without. */
 export function addData(
   transcript: Transcript,
   gfn: number,
