@@ -12,7 +12,7 @@ const DELEGATE = defineHostCall({
   name: 'RMI_GRANULE_DELEGATE',
   summary: 'Gives a granule of host memory to the Realm world. Its contents are lost.',
   schema: granule,
-  example: { addr: '0x200000' },
+  example: { addr: '0x8000000' },
   run: (host, { addr }) => granuleDelegate(host, addressValue(addr)),
 })
 
@@ -20,7 +20,7 @@ const UNDELEGATE = defineHostCall({
   name: 'RMI_GRANULE_UNDELEGATE',
   summary: 'Takes a granule that nothing uses back from the Realm world. It is zero.',
   schema: granule,
-  example: { addr: '0x200000' },
+  example: { addr: '0x8000000' },
   run: (host, { addr }) => granuleUndelegate(host, addressValue(addr)),
 })
 

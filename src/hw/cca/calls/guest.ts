@@ -82,7 +82,7 @@ const informationCalls = (define: DefineGuestCall): readonly Call[] => [
     name: 'RSI_REALM_CONFIG',
     summary: "Writes the Realm's configuration into one of its pages.",
     schema: Type.Object({ rec, ipa: ipaArgument }, closed),
-    example: { ipa: '0x80000000' },
+    example: { ipa: '0x40000000' },
     run: (host, realm, _rec, { ipa }) => realmConfig(host, realm, addressValue(ipa)),
   }),
   define({
@@ -104,7 +104,7 @@ const informationCalls = (define: DefineGuestCall): readonly Call[] => [
       },
       closed,
     ),
-    example: { ipa: '0x80000000', offset: 0, size: 4096 },
+    example: { ipa: '0x40000000', offset: 0, size: 4096 },
     run: (host, realm, made, { ipa, offset = 0, size = 4096 }) =>
       tokenContinue(host, realm, made, {
         ipa: addressValue(ipa),
@@ -129,7 +129,7 @@ const exitingCalls = (define: DefineGuestCall): readonly Call[] => [
       },
       closed,
     ),
-    example: { base: '0x80000000', top: '0x80001000', ripas: 'EMPTY', flags: 1 },
+    example: { base: '0x40200000', top: '0x40400000', ripas: 'EMPTY', flags: 1 },
     run: (_host, realm, made, { base, top, ripas, flags = 0 }) =>
       ipaStateSet(realm, made, {
         base: addressValue(base),
@@ -142,14 +142,14 @@ const exitingCalls = (define: DefineGuestCall): readonly Call[] => [
     name: 'RSI_IPA_STATE_GET',
     summary: 'Says what RIPAS an IPA has, and how far that goes.',
     schema: Type.Object({ rec, start: word('First IPA.'), end: word('IPA after the last.') }, closed),
-    example: { start: '0x80000000', end: '0x80001000' },
+    example: { start: '0x40000000', end: '0x40400000' },
     run: (_host, realm, _rec, { start, end }) => ipaStateGet(realm, addressValue(start), addressValue(end)),
   }),
   define({
     name: 'RSI_HOST_CALL',
     summary: "Exits to the host with a structure of the Realm's.",
     schema: Type.Object({ rec, ipa: word('IPA of RsiHostCall, aligned to 256.') }, closed),
-    example: { ipa: '0x80000000' },
+    example: { ipa: '0x40000000' },
     run: (host, realm, made, { ipa }) => hostCall(host, realm, made, addressValue(ipa)),
   }),
 ]
@@ -163,6 +163,12 @@ const PSCI_SUMMARY: Readonly<Record<PsciName, string>> = {
   PSCI_SYSTEM_OFF: 'Ends the Realm: SYSTEM_OFF.',
   PSCI_SYSTEM_RESET: 'Ends the Realm like PSCI_SYSTEM_OFF: there is no reset.',
   PSCI_FEATURES: 'Asks whether there is a PSCI call.',
+}
+
+const PSCI_EXAMPLES: Readonly<Partial<Record<PsciName, Readonly<Record<string, Word>>>>> = {
+  PSCI_CPU_ON: { target_cpu: 1, entry_point_address: '0x40000000' },
+  PSCI_AFFINITY_INFO: { target_affinity: 1 },
+  PSCI_FEATURES: { psci_func_id: '0x84000008' },
 }
 
 const PSCI_ARGUMENTS: Readonly<Record<PsciName, Readonly<Record<string, string>>>> = {
@@ -188,7 +194,7 @@ const psciCalls = (define: DefineGuestCall): readonly Call[] =>
         { rec, ...Object.fromEntries(named.map(([register, key]) => [key, optionalWord(register.toUpperCase())])) },
         closed,
       ),
-      example: {},
+      example: PSCI_EXAMPLES[name] ?? {},
       run(_host, realm, made, args) {
         const given = args as Readonly<Record<string, Word | undefined>>
         const register = (key: string): bigint => addressValue(given[key] ?? 0)

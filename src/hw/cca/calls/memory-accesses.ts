@@ -51,7 +51,7 @@ const HOST_READ = defineHostCall({
   name: 'host read',
   summary: 'The host reads the text at the start of a page. No RMI call.',
   schema: Type.Object({ addr: addressArgument('the page') }, closed),
-  example: { addr: '0x200000' },
+  example: { addr: '0x8010000' },
   run(host, { addr }) {
     const frame = frameOf(addressValue(addr))
     if (!isHostMemory(host.data.granules, frame)) return REFUSED
@@ -63,7 +63,7 @@ const HOST_WRITE = defineHostCall({
   name: 'host write',
   summary: 'The host fills a page with text and zeros. No RMI call.',
   schema: Type.Object({ addr: addressArgument('the page'), data: text('What it writes') }, closed),
-  example: { addr: '0x200000', data: 'page' },
+  example: { addr: '0x8010000', data: 'page' },
   run(host, { addr, data }) {
     const frame = frameOf(addressValue(addr))
     if (!isHostMemory(host.data.granules, frame)) return REFUSED
@@ -114,7 +114,7 @@ const GUEST_ACCESS: Call = {
   by: 'guest',
   summary: 'A load, store or fetch by a REC: what it sees, or the fault or exit. No RSI call.',
   schema: ACCESS_SCHEMA,
-  example: { ipa: '0x80000000', kind: 'read' },
+  example: { ipa: '0x40000000', kind: 'read' },
   run(hardware, args, guest) {
     if (guest.by !== 'guest') return { kind: 'done', status: SMC_NOT_SUPPORTED }
     const { host } = hardware as CcaHardware

@@ -38,7 +38,7 @@ const DATA_CREATE = defineHostCall({
     },
     closed,
   ),
-  example: { data: '0x200000', ipa: '0x80000000', src: '0x300000', flags: 1 },
+  example: { rd: '0x8000000', data: '0x8003000', ipa: '0x40000000', src: '0x8010000', flags: 1 },
   run: (host, args, guest) =>
     dataCreate(host, {
       rd: rdWord(host, guest, args.rd),
@@ -53,7 +53,7 @@ const DATA_CREATE_UNKNOWN = defineHostCall({
   name: 'RMI_DATA_CREATE_UNKNOWN',
   summary: 'Gives a Realm a page without contents; RIPAS stays what it was.',
   schema: Type.Object({ rd: rdArgument, data, ipa: ipaArgument }, closed),
-  example: { data: '0x200000', ipa: '0x80000000' },
+  example: { rd: '0x8000000', data: '0x8003000', ipa: '0x40000000' },
   run: (host, args, guest) =>
     dataCreateUnknown(host, {
       rd: rdWord(host, guest, args.rd),
@@ -66,7 +66,7 @@ const DATA_DESTROY = defineHostCall({
   name: 'RMI_DATA_DESTROY',
   summary: 'Takes a page away from a Realm. Its contents are lost, and its IPA is DESTROYED unless it was EMPTY.',
   schema: Type.Object({ rd: rdArgument, ipa: ipaArgument }, closed),
-  example: { ipa: '0x80000000' },
+  example: { rd: '0x8000000', ipa: '0x40000000' },
   run: (host, { rd, ipa }, guest) => dataDestroy(host, rdWord(host, guest, rd), addressValue(ipa)),
 })
 
@@ -74,7 +74,7 @@ const RTT_CREATE = defineHostCall({
   name: 'RMI_RTT_CREATE',
   summary: 'Makes a DELEGATED granule a table, or unfolds a block into one.',
   schema: Type.Object({ ...place, rtt: addressArgument('the DELEGATED granule') }, closed),
-  example: { rtt: '0x200000', ipa: '0x80000000', level: 3 },
+  example: { rd: '0x8000000', rtt: '0x8002000', ipa: '0x40000000', level: 3 },
   run: (host, { rtt, ...args }, guest) =>
     rttCreate(host, {
       rtt: addressValue(rtt),
@@ -84,12 +84,19 @@ const RTT_CREATE = defineHostCall({
     }),
 })
 
-const tableCall = (name: string, summary: string, run: (host: Host, call: TableCall) => Answer): Call =>
+const TABLE = { rd: '0x8000000', ipa: '0x40000000', level: 3 }
+
+const tableCall = (
+  name: string,
+  summary: string,
+  run: (host: Host, call: TableCall) => Answer,
+  example: Readonly<Record<string, unknown>> = TABLE,
+): Call =>
   defineHostCall({
     name,
     summary,
     schema: Type.Object(place, closed),
-    example: { ipa: '0x80000000', level: 3 },
+    example,
     run: (host, { rd, ipa, level }, guest) =>
       run(host, { rd: rdWord(host, guest, rd), ipa: addressValue(ipa), level: levelValue(level) }),
   })
@@ -98,7 +105,7 @@ const RTT_MAP_UNPROTECTED = defineHostCall({
   name: 'RMI_RTT_MAP_UNPROTECTED',
   summary: 'Maps host memory at an unprotected IPA.',
   schema: Type.Object({ ...place, desc: word('Physical address, MemAttr [4:2] and S2AP [7:6].') }, closed),
-  example: { ipa: '0x8080000000', level: 3, desc: '0x3000d8' },
+  example: { rd: '0x8000000', ipa: '0xc0000000', level: 2, desc: '0x82000d8' },
   run: (host, { rd, ipa, level, desc }, guest) =>
     rttMapUnprotected(host, {
       rd: rdWord(host, guest, rd),
@@ -112,7 +119,7 @@ const RTT_INIT_RIPAS = defineHostCall({
   name: 'RMI_RTT_INIT_RIPAS',
   summary: "Makes IPAs of a NEW Realm RAM, up to the end of one table, and measures each table's entry.",
   schema: Type.Object(range, closed),
-  example: { base: '0x80000000', top: '0x80200000' },
+  example: { rd: '0x8000000', base: '0x40000000', top: '0x80000000' },
   run: (host, { rd, base, top }, guest) =>
     rttInitRipas(host, { rd: rdWord(host, guest, rd), base: addressValue(base), top: addressValue(top) }),
 })
@@ -121,7 +128,7 @@ const RTT_SET_RIPAS = defineHostCall({
   name: 'RMI_RTT_SET_RIPAS',
   summary: 'Does what a REC has asked for with RSI_IPA_STATE_SET, up to the end of one table.',
   schema: Type.Object({ ...range, rec: recArgument }, closed),
-  example: { base: '0x80000000', top: '0x80200000' },
+  example: { rd: '0x8000000', rec: '0x8001000', base: '0x40000000', top: '0x40001000' },
   run: (host, { rd, rec, base, top }, guest) =>
     rttSetRipas(host, {
       rd: rdWord(host, guest, rd),
@@ -138,9 +145,16 @@ export const MEMORY_CALLS: readonly Call[] = [
   RTT_CREATE,
   tableCall('RMI_RTT_DESTROY', 'Takes away a table without live entries; what it covered is DESTROYED.', rttDestroy),
   tableCall('RMI_RTT_FOLD', 'Makes a table whose entries agree one entry.', rttFold),
-  tableCall('RMI_RTT_READ_ENTRY', 'Reads the entry where a walk to a level ends.', rttReadEntry),
+  tableCall('RMI_RTT_READ_ENTRY', 'Reads the entry where a walk to a level ends.', rttReadEntry, {
+    ipa: '0x40000000',
+    level: 3,
+  }),
   RTT_MAP_UNPROTECTED,
-  tableCall('RMI_RTT_UNMAP_UNPROTECTED', 'Takes the mapping of host memory away.', rttUnmapUnprotected),
+  tableCall('RMI_RTT_UNMAP_UNPROTECTED', 'Takes the mapping of host memory away.', rttUnmapUnprotected, {
+    rd: '0x8000000',
+    ipa: '0xc0000000',
+    level: 2,
+  }),
   RTT_INIT_RIPAS,
   RTT_SET_RIPAS,
 ]

@@ -71,11 +71,11 @@ const CREATE = defineHostCall({
   summary: 'Makes a Realm of DELEGATED granules, and starts its measurement.',
   schema: CREATE_SCHEMA,
   example: {
-    rd: '0x200000',
-    s2sz: 40,
-    rtt_base: '0x201000',
-    rtt_level_start: 0,
-    rtt_num_start: 1,
+    rd: '0x8000000',
+    s2sz: 32,
+    rtt_base: '0x8004000',
+    rtt_level_start: 2,
+    rtt_num_start: 4,
     hash_algo: 1,
     num_bps: 1,
     num_wps: 1,
@@ -93,7 +93,7 @@ const ACTIVATE = defineHostCall({
   name: 'RMI_REALM_ACTIVATE',
   summary: "Ends a Realm's measurement: its RECs may run from now on.",
   schema: ofRealm,
-  example: {},
+  example: { rd: '0x8000000' },
   run: (host, { rd }, guest) => realmActivate(host, rdWord(host, guest, rd)),
 })
 
@@ -101,7 +101,7 @@ const DESTROY = defineHostCall({
   name: 'RMI_REALM_DESTROY',
   summary: 'Ends a Realm that has no REC and nothing live in its root tables.',
   schema: ofRealm,
-  example: {},
+  example: { rd: '0x8000000' },
   run: (host, { rd }, guest) => realmDestroy(host, rdWord(host, guest, rd)),
 })
 

@@ -49,7 +49,7 @@ const CREATE = defineHostCall({
     },
     closed,
   ),
-  example: { rec: '0x200000', flags: 1, mpidr: 0, pc: '0x1000' },
+  example: { rd: '0x8000000', rec: '0x8001000', flags: 1, mpidr: 0, pc: '0x40000000' },
   run(host, { rd, rec, params: page, flags = 0, mpidr = 0, pc = 0, gprs, aux }, guest) {
     const own = rdWord(host, guest, rd)
     const address = addressValue(rec)
@@ -73,7 +73,7 @@ const DESTROY = defineHostCall({
   name: 'RMI_REC_DESTROY',
   summary: 'Ends a REC that is not inside.',
   schema: Type.Object({ rec: recArgument }, closed),
-  example: {},
+  example: { rec: '0x8001000' },
   run(host, { rec }, guest) {
     const address = recWord(host, guest, rec)
     const found = recAt(host.data, address)
@@ -177,7 +177,7 @@ const PSCI_COMPLETE = defineHostCall({
     },
     closed,
   ),
-  example: { target_rec: '0x200000', status: 0 },
+  example: { target_rec: '0x8001000', status: 0 },
   run: (host, { calling_rec, target_rec, status }, guest) =>
     psciComplete(host, recWord(host, guest, calling_rec), addressValue(target_rec), status),
 })
