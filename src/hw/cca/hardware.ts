@@ -3,9 +3,9 @@ import type { CcaHardware } from './calls/call-definition.ts'
 import { type CcaData, type Host, realmOf } from './data.ts'
 import { createDescriber, explain } from './describe.ts'
 import { createEvidence, type Evidence } from './evidence/evidence.ts'
-import { checkGuest, checkHost, checkUnmapped } from './kvm/access.ts'
+import { addressFault, checkGuest, checkHost, checkUnmapped } from './kvm/access.ts'
 import { beginRequest, completeExit, type IpaStateRequest, nextExit, type RecRequest } from './kvm/ipa-state.ts'
-import { launchFinish, launchLog, launchMeasure, launchPage, launchPlan } from './kvm/launch.ts'
+import { launchFinish, launchLog, launchMeasure, launchPage, launchPlan, launchSource } from './kvm/launch.ts'
 import { assign, release, sharedAlias, translatePrivate, unmapPrivate } from './kvm/private-memory.ts'
 import { completeRecRequest } from './kvm/rec-exits.ts'
 import { refuse } from './kvm/refusal.ts'
@@ -33,6 +33,7 @@ export function open(data: CcaData, machine: Machine): CcaHardware {
     translatePrivate: (vm, gfn) => translatePrivate(host, vm, gfn),
     unmapPrivate: (vm, gfn, count) => unmapPrivate(host, vm, gfn, count),
     sharedAlias: (vm, gfn) => sharedAlias(host, vm, gfn),
+    addressFault: (vm, gfn, kind) => addressFault(host, vm, gfn, kind),
     // KVM maps a Realm at 4 KiB (arm-cca.md 9).
     mappingSpan: () => 1,
     checkGuest: (vm, gfn, { frame }, isPrivate, kind) => checkGuest(host, vm, gfn, frame, isPrivate, kind),
@@ -52,7 +53,7 @@ export function open(data: CcaData, machine: Machine): CcaHardware {
     // First use of RAM takes no acceptance: RSI_IPA_STATE_SET was all (arm-cca.md 7.1).
     accept: () => ({ kind: 'done', status: SUCCESS }),
     launchPage: (vm, gfn, frame, source, options) => launchPage(host, vm, gfn, frame, source, options),
-    launchSource: () => ({ ok: true, value: 'bytes' }),
+    launchSource: (vm) => launchSource(host, vm),
     launchMeasure: (vm, gfn, pages, options) => launchMeasure(host, vm, gfn, pages, options),
     launchFinish: (vm, options) => launchFinish(host, vm, options),
     launchPlan: (vm, image, query) => launchPlan(host, vm, image, query),

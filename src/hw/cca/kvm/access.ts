@@ -3,6 +3,7 @@ import { type Host, realmOf } from '../data.ts'
 import { type AccessResult, access } from '../rmm/access.ts'
 import { hex } from '../rmm/geometry.ts'
 import { isHostMemory } from '../rmm/granules.ts'
+import { ADDRESS_SIZE_FAULT } from '../status.ts'
 
 const OK: GuestCheck & HostCheck = { kind: 'ok' }
 const PAGE_BITS = 12n
@@ -11,12 +12,27 @@ const PAGE_BITS = 12n
 const EC = { INSTRUCTION_ABORT: 0x21, DATA_ABORT: 0x25 } as const
 const SEA_STATUS = '0x10'
 
+const abortClass = (kind: AccessKind): number => (kind === 'execute' ? EC.INSTRUCTION_ABORT : EC.DATA_ABORT)
+
 const sea = (kind: AccessKind, detail: string): Fault => ({
   name: 'SEA',
-  code: kind === 'execute' ? EC.INSTRUCTION_ABORT : EC.DATA_ABORT,
+  code: abortClass(kind),
   errorCode: SEA_STATUS,
   detail,
 })
+
+const ADDRESS_SIZE_STATUS = '0x3'
+
+/**
+ * An address size fault, taken in the Realm (6): no IPA at or above 2^s2sz exists. Addresses come without the bit of the
+ * unprotected half here, so that an access which runs over the end of its half ends there too.
+ */
+export function addressFault(host: Host, vm: string, gfn: number, kind: AccessKind): Fault | undefined {
+  const realm = realmOf(host.data, vm)
+  if (realm === undefined || gfn < realm.rtt.unprotectedPage) return undefined
+  const detail = 'The address is beyond the IPA space: the fault stays in the Realm.'
+  return { name: ADDRESS_SIZE_FAULT.name, code: abortClass(kind), errorCode: ADDRESS_SIZE_STATUS, detail }
+}
 
 /** A Realm's access through a mapping (arm-cca.md 6): RIPAS decides, then the granule behind it. */
 export function checkGuest(

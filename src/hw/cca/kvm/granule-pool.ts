@@ -1,7 +1,7 @@
 import * as PageMap from '../../shared/page-map.ts'
 import { type Host, vmOf } from '../data.ts'
 import { isHostMemory } from '../rmm/granules.ts'
-import { delegateRange } from '../rmm/rtt-ranges.ts'
+import { delegateRange, undelegateRange } from '../rmm/rtt-ranges.ts'
 
 /** In a VM's map of pages: the kernel's, lent to the RMM. */
 export const LENT = 1
@@ -17,6 +17,13 @@ export function takeGranule(host: Host, pages: PageMap.PageMap): number {
   delegateRange(host, frame, 1)
   PageMap.set(pages, frame, LENT)
   return frame
+}
+
+/** What {@link takeGranule} gave and nothing came of: a page of the kernel's again. Precondition: it is DELEGATED. */
+export function giveGranuleBack(host: Host, pages: PageMap.PageMap, frame: number): void {
+  undelegateRange(host, frame, 1)
+  PageMap.set(pages, frame, 0)
+  host.machine.freeFrame(frame)
 }
 
 /** The kernel's pages from `frame` are the RMM's until the VM is gone. */

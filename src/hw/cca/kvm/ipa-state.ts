@@ -24,6 +24,8 @@ const SUCCESS: Status = rsiStatus('RSI_SUCCESS')
 const ERROR_INPUT: Status = rsiStatus('RSI_ERROR_INPUT')
 /** x2 of a RAM request that the host answered with REJECT: x0 is success, and the guest has x1 to tell how far it came. */
 const REJECTED: Status = { name: 'RSI_REJECT', code: 1 }
+/** EMPTY can't be refused (7): the guest has ACCEPT and x1 where it began, and would ask again for ever. */
+const NO_PROGRESS: Status = { name: 'NO_PROGRESS', code: -1 }
 
 /** A page-state change as the guest makes it: `private` asks for RAM, `shared` for EMPTY. Hints are nothing to an RMM. */
 export function beginRequest(host: Host, guest: GuestContext, entries: readonly RequestEntry[]): IpaStateRequest {
@@ -69,7 +71,7 @@ export function completeExit(host: Host, guest: GuestContext, request: IpaStateR
   const end = entry.gfn + entry.pages * entry.span
   const changed = ret === 0 && setRipas(host, guest.vm, realm, entry.gfn, end, isRam ? RIPAS.RAM : RIPAS.EMPTY)
   if (!changed) {
-    fail(request, REJECTED)
+    fail(request, isRam ? REJECTED : NO_PROGRESS)
     return
   }
   request.statuses[request.at] = SUCCESS

@@ -12,10 +12,10 @@ import type { Realm } from '../rmm/realm.ts'
 import { AUX_COUNT, mpidrOf } from '../rmm/rec.ts'
 import { recCreate } from '../rmm/rec-commands.ts'
 import { rttInitRipas } from '../rmm/ripas-commands.ts'
-import { stateAt } from '../rmm/rtt.ts'
+import { stateAt, walkLevel } from '../rmm/rtt.ts'
 import { delegateRange, mapRamPage } from '../rmm/rtt-ranges.ts'
 import { isData } from '../rmm/states.ts'
-import { takeGranule } from './granule-pool.ts'
+import { giveGranuleBack, takeGranule } from './granule-pool.ts'
 import { ensureTables, splitAt } from './private-memory.ts'
 import { OK, refuse, rmiRefused } from './refusal.ts'
 
@@ -25,6 +25,8 @@ type Opened = { readonly realm: Realm; readonly record: VmRecord }
 const PAGE_BYTES = 4096
 const ZERO_PAGE = new Uint8Array(PAGE_BYTES)
 const REGISTERS = 8
+const LEAF = 3
+const NO_TABLE = refuse('ENOMEM', 'no-table-page', 'There is no memory for a translation table.')
 const DEFAULT_RAM = 512n * 1024n * 1024n
 
 /** A Realm that is NEW, which is when memory and RECs count: POPULATE of another is EPERM (arm-cca.md 9). */
@@ -32,6 +34,12 @@ function open(host: Host, vm: string): Verdict<Opened> {
   const realm = realmOf(host.data, vm)
   if (realm?.state !== 'NEW') return refuse('EPERM', 'realm-not-new', 'A Realm is populated only while it is NEW.')
   return { ok: true, value: { realm, record: vmOf(host.data, vm) } }
+}
+
+/** POPULATE_REALM always has a source page, and looks at the Realm before it takes any memory (9). */
+export function launchSource(host: Host, vm: string): Verdict<'bytes'> {
+  const opened = open(host, vm)
+  return opened.ok ? { ok: true, value: 'bytes' } : opened
 }
 
 /**
@@ -55,8 +63,9 @@ export function launchPage(
     return refuse('ENXIO', 'page-assigned', `Page ${addressOf(gfn)} is assigned already: each page is created once.`)
   if (!areAll(host.data.granules, frame, 1, GRANULE.UNDELEGATED))
     return refuse('ENXIO', 'granule-not-delegable', 'The page cannot be delegated.')
+  const reached = walkLevel(realm.rtt, gfn, LEAF)
   if (!ensureTables(host, vm, realm, gfn, gfn + 1))
-    return refuse('ENOMEM', 'no-table-page', 'There is no memory for a translation table.')
+    return walkLevel(realm.rtt, gfn, LEAF) === reached ? NO_TABLE : withEffects(NO_TABLE)
   const { measure = true } = options as UpdateOptions
   const bytes = source === undefined ? undefined : new Uint8Array(source)
   delegateRange(host, frame, 1)
@@ -95,14 +104,14 @@ export function launchMeasure(host: Host, vm: string, gfn: number, pages: number
 function initRipas(host: Host, vm: string, { realm, record }: Opened, start: number, end: number): Verdict {
   if (end > realm.rtt.unprotectedPage)
     return refuse('EINVAL', 'ipa-unprotected', 'The range is not in the protected half of the IPA space.')
-  if (!splitAt(host, vm, realm, start, end))
-    return refuse('ENOMEM', 'no-table-page', 'There is no memory for a translation table.')
+  if (!splitAt(host, vm, realm, start, end)) return NO_TABLE
   for (let at = start; at < end; ) {
     const answer = rttInitRipas(host, { rd: bytesOf(realm.rd), base: bytesOf(at), top: bytesOf(end) })
     if (answer.status.code !== 0) return rmiRefused('RMI_RTT_INIT_RIPAS', answer)
-    at = Number(BigInt(String(answer.outputs?.out_top)) / BigInt(PAGE_BYTES))
+    const next = Number(BigInt(String(answer.outputs?.out_top)) / BigInt(PAGE_BYTES))
+    note(record, realm, 'init-ripas', at, next - at)
+    at = next
   }
-  note(record, realm, 'init-ripas', start, end - start)
   return OK
 }
 
@@ -116,7 +125,10 @@ function createRec(host: Host, { realm, record }: Opened, { flags, pc, gprs }: R
   const granules: number[] = []
   while (granules.length <= AUX_COUNT) {
     const granule = takeGranule(host, record.pages)
-    if (granule < 0) return refuse('ENOMEM', 'no-rec-page', 'There is no memory for a REC.')
+    if (granule < 0) {
+      for (const taken of granules) giveGranuleBack(host, record.pages, taken)
+      return refuse('ENOMEM', 'no-rec-page', 'There is no memory for a REC.')
+    }
     granules.push(granule)
   }
   const [rec = 0, ...aux] = granules

@@ -6,7 +6,7 @@ import { areAll, GRANULE } from '../rmm/granules.ts'
 import type { Realm } from '../rmm/realm.ts'
 import { frameAt, stateAt, walkLevel } from '../rmm/rtt.ts'
 import { addTables, delegateRange, destroyRange, mapData, setRipasRange, undelegateRange } from '../rmm/rtt-ranges.ts'
-import { isData, type Ripas } from '../rmm/states.ts'
+import { isData, RIPAS, type Ripas } from '../rmm/states.ts'
 import { keep, takeGranule } from './granule-pool.ts'
 import { OK, refuse } from './refusal.ts'
 
@@ -62,11 +62,23 @@ export function ensureTables(host: Host, vm: string, realm: Realm, start: number
 export function release(host: Host, vm: string, gfn: number, frame: number, count: number): boolean {
   const realm = realmOf(host.data, vm)
   if (realm !== undefined && gfn >= 0) destroy(host, vm, realm, gfn, count)
-  const { granules } = host.data
-  if (areAll(granules, frame, count, GRANULE.DELEGATED)) undelegateRange(host, frame, count)
-  if (areAll(granules, frame, count, GRANULE.UNDELEGATED)) return true
+  if (undelegateAll(host, frame, count)) return true
   keep(host, vm, frame, count)
   return false
+}
+
+/** Undelegates what of a run is DELEGATED; pages that were never mapped are UNDELEGATED beside it. Says whether all are now. */
+function undelegateAll(host: Host, frame: number, count: number): boolean {
+  const { granules } = host.data
+  const end = frame + count
+  if (areAll(granules, frame, count, GRANULE.DELEGATED)) undelegateRange(host, frame, count)
+  else
+    for (let at = frame; at < end; ) {
+      const next = PageMap.nextRun(granules.words, at, end)
+      if (areAll(granules, at, next - at, GRANULE.DELEGATED)) undelegateRange(host, at, next - at)
+      at = next
+    }
+  return areAll(granules, frame, count, GRANULE.UNDELEGATED)
 }
 
 /** The same where the pages stay in their memfile: they are the host's again, and empty. */
@@ -104,11 +116,13 @@ export function sharedAlias(host: Host, vm: string, gfn: number): number {
 
 /**
  * RTT_SET_RIPAS over the whole range that the guest asked for, with the tables where a block is larger than the rest of it
- * (5, 7); the guest has given up what is DESTROYED. False when there is no memory for a table.
+ * (5, 7); the guest has given up what is DESTROYED, and KVM takes back what is EMPTY. False when there is no memory for a
+ * table.
  */
 export function setRipas(host: Host, vm: string, realm: Realm, start: number, end: number, ripas: Ripas): boolean {
   if (!splitAt(host, vm, realm, start, end)) return false
   setRipasRange(realm.rtt, start, end - start, ripas)
+  if (ripas === RIPAS.EMPTY) unmapPrivate(host, vm, start, end - start)
   return true
 }
 

@@ -10,7 +10,7 @@ import { rttSetRipas } from '../rmm/ripas-commands.ts'
 import { RIPAS } from '../rmm/states.ts'
 import { rsiStatus } from '../status.ts'
 import type { RecRequest } from './ipa-state.ts'
-import { splitAt } from './private-memory.ts'
+import { splitAt, unmapPrivate } from './private-memory.ts'
 
 /**
  * KVM's side of the exits of a vCPU's guest calls (arm-cca.md 7, 9): a RIPAS change goes to the VMM, an abort to the fault
@@ -53,23 +53,22 @@ function abortResult({ rtt }: Realm, { page, write, esr }: SyncExit): CallResult
 }
 
 /**
- * The VMM has answered a RIPAS change: KVM calls RTT_SET_RIPAS as far as the guest's flag allows, and enters the REC again,
- * with the response REJECT where the VMM refused.
+ * The VMM has answered a RIPAS change: KVM calls RTT_SET_RIPAS as far as the guest's flag allows, takes back what is EMPTY
+ * now, and enters the REC again, with the response REJECT where the VMM refused.
  */
 export function completeRecRequest(host: Host, vm: string, request: RecRequest, ret: number): void {
   request.exit = undefined
   const rec = host.data.recs.get(request.rec)
   const realm = rec === undefined ? undefined : host.data.realms.get(rec.rd)
-  if (rec === undefined || realm === undefined) return
-  if (ret === 0) setAll(host, vm, realm, request.rec)
+  if (realm !== undefined && ret === 0) setAll(host, vm, realm, request.rec)
   const flags = ret === 0 ? 0n : ENTRY_FLAG.RIPAS_RESPONSE
   const entered = recEnter(host, bytesOf(request.rec), { ...PLAIN_ENTRY, flags })
   if (!entered.ok) {
     request.statuses[0] = entered.answer.status
     return
   }
-  const { resumed } = entered.value
-  if (rec.running) leave(rec, IRQ)
+  const { resumed, rec: inside } = entered.value
+  if (inside.running) leave(inside, IRQ)
   if (resumed.kind !== 'ipa-state-set') return
   request.reached = resumed.reached
   request.response = resumed.response
@@ -82,9 +81,10 @@ const bytesOf = (frame: number): bigint => BigInt(frame) * BigInt(PAGE_SIZE)
 function setAll(host: Host, vm: string, realm: Realm, rec: number): void {
   const change = host.data.recs.get(rec)?.ripasChange
   if (change === undefined || !splitAt(host, vm, realm, change.base, change.top)) return
-  while (change.next < change.top) {
+  const rd = bytesOf(vmOf(host.data, vm).rd)
+  for (let isSet = true; isSet && change.next < change.top; ) {
     const range = { base: bytesOf(change.next), top: bytesOf(change.top) }
-    if (rttSetRipas(host, { rd: bytesOf(vmOf(host.data, vm).rd), rec: bytesOf(rec), ...range }).status.code !== 0)
-      return
+    isSet = rttSetRipas(host, { rd, rec: bytesOf(rec), ...range }).status.code === 0
   }
+  if (change.ripas === RIPAS.EMPTY) unmapPrivate(host, vm, change.base, change.next - change.base)
 }
