@@ -12,7 +12,7 @@ type Options = Readonly<Record<string, unknown>>
 /** `pages` went in before `stopped`, if anything stopped it; none may have, where memory was taken before the first was refused. */
 export type Populated = { readonly pages: number; readonly stopped?: Refusal }
 
-/** Why a page did not go in. `changed`: its memory was taken for it by then, which the memfile's consumers were told of. */
+/** Why a page did not go in. `changed`: its memory was taken for it by then, or the hardware has changed something. */
 type PageFailure = { readonly refusal: Refusal; readonly changed: boolean }
 
 /**
@@ -88,7 +88,7 @@ function populatePage(
   host.changes.pagesOf(vm.id, gfn, gfn + 1)
   if (verdict.ok) return undefined
   if (fresh && memfile.span === 1) punch(host, memfile, page, page + 1)
-  return { refusal: fromHardware(verdict.refusal), changed: fresh }
+  return { refusal: fromHardware(verdict.refusal), changed: fresh || verdict.refusal.effects === true }
 }
 
 /** Source bytes in the VMM's own shared memory at the same guest addresses, as a VMM that loads into RAM first has them. */
