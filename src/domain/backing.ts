@@ -106,7 +106,7 @@ export function clearByKernel(host: HostContext, frame: number, count: number): 
 
 export function crashOn(host: HostContext, frame: number, fault: Fault | undefined): void {
   const what = fault === undefined ? '' : ` (${fault.name}${fault.errorCode ? ` error ${fault.errorCode}` : ''})`
-  host.memory.crash(`The kernel wrote to host frame 0x${frame.toString(16)}, which it does not own${what}.`)
+  host.memory.crash(`The kernel accessed host frame 0x${frame.toString(16)}, which it does not own${what}.`)
 }
 
 function notifyPopulated(

@@ -70,7 +70,14 @@ export function explain(
     ...granule,
     protected: explainWalk(rtt, gfn, realm.lpa2),
     unprotected: explainWalk(rtt, gfn + rtt.unprotectedPage, realm.lpa2),
-    realm: { rd: addressOf(rd), state, s2sz, startLevel: rtt.startLevel, rootTables: rtt.rootTables },
+    realm: {
+      rd: addressOf(rd),
+      state,
+      s2sz,
+      startLevel: rtt.startLevel,
+      rootTables: rtt.rootTables,
+      recs: realm.recs.map(addressOf),
+    },
   }
 }
 
