@@ -40,7 +40,8 @@ function belongsToUnion(error: SchemaError, unions: readonly SchemaError[]): boo
 
 /**
  * A union that names what it expects, or whose members are constants, is one sentence. Otherwise the member that came
- * closest speaks: the one whose own kind and discriminating constants fit, with the fewest errors.
+ * closest speaks: the one whose own kind and discriminating constants fit, with the fewest errors in its own fields, and
+ * of those with the fewest below them.
  */
 function unionErrors(
   schema: TSchema,
@@ -58,10 +59,20 @@ function unionErrors(
     members.set(member, [...(members.get(member) ?? []), error])
   }
   const close = [...members.values()]
-    .filter((list) => !list.some((error) => error.keyword === 'const' || isKindError(error, union)))
-    .sort((a, b) => a.length - b.length)[0]
+    .filter((list) => !list.some((error) => isOther(error, union) || isKindError(error, union)))
+    .sort((a, b) => ownErrors(a, union) - ownErrors(b, union) || a.length - b.length)[0]
   return close === undefined ? own : fieldErrors(schema, close, part)
 }
+
+const depth = ({ instancePath }: SchemaError): number => instancePath.split('/').length
+
+/** Errors at the union's value itself and its fields, not below those. */
+const isOwn = (error: SchemaError, union: SchemaError): boolean => depth(error) <= depth(union) + 1
+const ownErrors = (errors: readonly SchemaError[], union: SchemaError): number =>
+  errors.filter((error) => isOwn(error, union)).length
+
+/** A discriminating constant that says another member is meant. */
+const isOther = (error: SchemaError, union: SchemaError): boolean => error.keyword === 'const' && isOwn(error, union)
 
 const isKindError = (error: SchemaError, union: SchemaError): boolean =>
   error.instancePath === union.instancePath && error.keyword !== 'required' && error.keyword !== 'additionalProperties'

@@ -28,6 +28,12 @@ const Body = Type.Object(
         Type.Object({ type: Type.Literal('b'), name: Type.String() }, { additionalProperties: false }),
       ]),
     ),
+    form: Type.Optional(
+      Type.Union([
+        Type.Object({ image: Type.String() }, { additionalProperties: false }),
+        Type.Object({ entries: Type.Array(Entry) }, { additionalProperties: false }),
+      ]),
+    ),
   },
   { additionalProperties: false },
 )
@@ -103,6 +109,9 @@ test('the closest member of a union speaks', async (t) => {
   assert.deepEqual(await fieldsOf(app, '/echo', { choice: { type: 'c' } }), [
     ['body', '/choice', 'has none of the forms that are taken here'],
   ])
+  const many = Array.from({ length: 4 }, () => ({}))
+  const fields = await fieldsOf(app, '/echo', { form: { entries: many } })
+  assert.deepEqual(fields[0], ['body', '/form/entries/0/gpa', 'is required'])
 })
 
 test('a hundred errors are listed and the rest counted', async (t) => {
