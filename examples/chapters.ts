@@ -47,7 +47,7 @@ export async function convertByHand({ gmemd, technology, host }: Cast): Promise<
   await gmemd.post(`/v1/memfiles/${memfile}/fallocate`, { offset: WORK, length: 2 * 4096 })
   const resumed = await gmemd.post<Resumed>(`/v1/vms/${vm}/exits/${exit?.id}/resume`)
   same('fallocate, resume, and the request completes', resumed.result.completed, 1)
-  same('the guest has accepted the pages', (await guestReads(cast, WORK, true)).outcome, 'ok')
+  same('and the guest can use the pages', (await guestReads(cast, WORK, true)).outcome, 'ok')
   await gmemd.delete(`/v1/vms/${vm}`)
 }
 

@@ -51,6 +51,36 @@ export type TdStep = {
 export type TdLaunch = { readonly state: string; readonly digest: string; readonly steps: readonly TdStep[] }
 export type TdMeasurement = { readonly mrtd: string; readonly steps: readonly TdStep[] }
 
+/** CCA measures commands: pages given, table entries that become RAM, RECs that may run. */
+export type RealmStep = { readonly rimAfter: string } & (
+  | {
+      readonly op: 'realm_create'
+      readonly flags: string
+      readonly s2sz: number
+      readonly sve_vl: number
+      readonly num_bps: number
+      readonly num_wps: number
+      readonly pmu_num_ctrs: number
+      readonly hash_algo: number
+    }
+  | { readonly op: 'ripas'; readonly base: string; readonly entrySize: number; readonly entries: number }
+  | { readonly op: 'data'; readonly ipa: string; readonly pages: number; readonly flags: number }
+  | { readonly op: 'rec'; readonly flags: string; readonly pc: string; readonly gprs: readonly string[] }
+  | { readonly op: 'noop' }
+)
+export type RealmMeasurement = { readonly rim: string; readonly steps: readonly RealmStep[] }
+export type RealmLaunch = {
+  readonly state: string
+  readonly digest: string
+  readonly steps: readonly {
+    readonly operation: string
+    readonly gpa?: string
+    readonly pages?: number
+    readonly copies?: number
+    readonly digestAfter: string
+  }[]
+}
+
 export type PageStates = {
   readonly completed: number
   readonly entries: readonly { readonly status: Status }[]
@@ -82,6 +112,14 @@ export type Call = {
   readonly rcx?: string
   readonly page?: { readonly type: string }
   readonly rtmr?: string
+  readonly x1?: string
+  readonly response?: string
+  readonly state?: string
+  readonly ripas?: string
+  readonly exit_reason?: string
+  readonly hpfar?: string
+  readonly value?: string
+  readonly data?: string
   readonly exits: readonly Exit[]
   readonly waiting?: Exit
 }
@@ -108,6 +146,29 @@ export type Page = Run & {
 export type Accounting = { readonly private: number; readonly shared: number; readonly both: number }
 export type Attestation = { readonly simulated: boolean; readonly report: string }
 export type Quote = { readonly simulated: boolean; readonly tdreport: string; readonly quote: string }
+export type Token = { readonly simulated: boolean; readonly token: string }
+/** One step of a walk: a table, or the entry where it ends. */
+type RttEntry = {
+  readonly level: number
+  readonly index: number
+  readonly state: string
+  readonly table?: string
+  readonly entry?: string
+  readonly acknowledged?: boolean
+}
+export type RealmPage = Page & {
+  readonly tables: {
+    readonly protected: readonly RttEntry[]
+    readonly unprotected: readonly RttEntry[]
+    readonly granule: { readonly pa: string; readonly state: string; readonly pas: string; readonly rd?: string }
+    readonly realm: {
+      readonly rd: string
+      readonly state: string
+      readonly s2sz: number
+      readonly recs: readonly string[]
+    }
+  }
+}
 export type TdPage = Page & {
   readonly tables: {
     readonly sept: readonly {

@@ -1,3 +1,4 @@
+import { tellCca } from './cca-story.ts'
 import type { Gmemd } from './client.ts'
 import { tellSevSnp } from './sev-snp-story.ts'
 import { tellSwProtected } from './sw-protected-story.ts'
@@ -13,5 +14,6 @@ export type Story = {
 export const STORIES: ReadonlyMap<string, Story> = new Map([
   ['sev-snp', { tell: tellSevSnp, launches: true }],
   ['tdx', { tell: tellTdx, launches: true }],
+  ['cca', { tell: tellCca, launches: true }],
   ['sw-protected', { tell: tellSwProtected, launches: false }],
 ])

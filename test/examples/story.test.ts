@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
+import { arm64Image } from '../../examples/arm64-image.ts'
 import { firmwareImage } from '../../examples/firmware-image.ts'
 import { STORIES } from '../../examples/stories.ts'
 import { tdvfImage } from '../../examples/tdvf-image.ts'
@@ -27,6 +28,7 @@ async function tell(url: string, ...args: string[]): Promise<string> {
 const IMAGES: ReadonlyMap<string, () => Buffer> = new Map([
   ['sev-snp', firmwareImage],
   ['tdx', tdvfImage],
+  ['cca', arm64Image],
 ])
 
 test('the story of every technology is as told, with an image of its own too, and all in one data directory', async (t) => {
