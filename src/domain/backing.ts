@@ -1,9 +1,10 @@
-import type { Fault } from '../hw/contract.ts'
+import type { Fault, HwRefusal } from '../hw/contract.ts'
 import { ERRNO, type Errno } from '../hw/shared/errno.ts'
 import * as pageMap from '../hw/shared/page-map.ts'
 import * as translation from '../hw/shared/translation.ts'
 import type { HostContext } from './context.ts'
 import * as framePool from './frame-pool.ts'
+import type { Refusal } from './refusal.ts'
 import * as stage2 from './stage2.ts'
 import type { Binding, MemfileState, VmState } from './state.ts'
 
@@ -15,8 +16,37 @@ import type { Binding, MemfileState, VmState } from './state.ts'
 /** Pages a memfile can hold memory for; a file may be larger, but nothing can be populated beyond this. */
 export const MAX_FILE_PAGES = 2 ** 40
 
-/** Fills every hole of [first, end). Returns undefined, or the errno at which it stopped; what was filled stays (c.3). */
-export function populate(host: HostContext, memfile: MemfileState, first: number, end: number): Errno | undefined {
+const OUT_OF_MEMORY: PopulateRefusal = {
+  kind: 'kernel',
+  code: 'out-of-memory',
+  errno: 'ENOMEM',
+  detail: 'The host has no memory left.',
+}
+const NOT_CLEARED: PopulateRefusal = {
+  kind: 'kernel',
+  code: 'hardware-refused',
+  errno: 'EFAULT',
+  detail: 'The kernel could not clear a page that it holds for free.',
+}
+
+/** A refusal of memory always has an errno. */
+export type PopulateRefusal = Refusal & { readonly errno: Errno }
+
+const refusedByHardware = ({ errno, detail, hardware }: HwRefusal): PopulateRefusal => ({
+  kind: 'kernel',
+  code: errno === 'ENOMEM' ? 'out-of-memory' : 'hardware-refused',
+  errno,
+  detail,
+  ...(hardware === undefined ? {} : { hardware }),
+})
+
+/** Fills every hole of [first, end). Returns undefined, or what stopped it; what was filled stays (c.3). */
+export function populate(
+  host: HostContext,
+  memfile: MemfileState,
+  first: number,
+  end: number,
+): PopulateRefusal | undefined {
   if (end - first === 1) {
     return translation.isPresent(pageMap.get(memfile.backing, first)) ? undefined : fillPage(host, memfile, first)
   }
@@ -24,23 +54,23 @@ export function populate(host: HostContext, memfile: MemfileState, first: number
   while (page < end) {
     const runEnd = pageMap.nextRun(memfile.backing, page, end)
     if (!translation.isPresent(pageMap.get(memfile.backing, page))) {
-      const errno = fillHole(host, memfile, page, runEnd)
-      if (errno !== undefined) return errno
+      const refusal = fillHole(host, memfile, page, runEnd)
+      if (refusal !== undefined) return refusal
     }
     page = runEnd
   }
   return undefined
 }
 
-function fillPage(host: HostContext, memfile: MemfileState, page: number): Errno | undefined {
-  if (page >= MAX_FILE_PAGES) return 'ENOMEM'
+function fillPage(host: HostContext, memfile: MemfileState, page: number): PopulateRefusal | undefined {
+  if (page >= MAX_FILE_PAGES) return OUT_OF_MEMORY
   const frame = framePool.allocateOne(host.state.pool)
-  return frame < 0 ? 'ENOMEM' : attach(host, memfile, page, frame, 1)
+  return frame < 0 ? OUT_OF_MEMORY : attach(host, memfile, page, frame, 1)
 }
 
-function fillHole(host: HostContext, memfile: MemfileState, first: number, end: number): Errno | undefined {
+function fillHole(host: HostContext, memfile: MemfileState, first: number, end: number): PopulateRefusal | undefined {
   if (end - first === 1) return fillPage(host, memfile, first)
-  if (end > MAX_FILE_PAGES) return 'ENOMEM'
+  if (end > MAX_FILE_PAGES) return OUT_OF_MEMORY
   const pool = host.state.pool
   const alignment = memfile.span as framePool.FrameAlignment
   const wanted = end - first
@@ -48,14 +78,14 @@ function fillHole(host: HostContext, memfile: MemfileState, first: number, end: 
   const runs = allocateUpTo(pool, available - (available % memfile.span), alignment)
   let page = first
   for (const [index, run] of runs.entries()) {
-    const errno = attach(host, memfile, page, run.start, run.count)
-    if (errno !== undefined) {
+    const refusal = attach(host, memfile, page, run.start, run.count)
+    if (refusal !== undefined) {
       for (const unused of runs.slice(index + 1)) framePool.free(pool, unused.start, unused.count)
-      return errno
+      return refusal
     }
     page += run.count
   }
-  return page < end ? 'ENOMEM' : undefined
+  return page < end ? OUT_OF_MEMORY : undefined
 }
 
 /** As many frames as there are, at the alignment asked for, up to `count`. */
@@ -82,8 +112,8 @@ function attach(
   page: number,
   frame: number,
   count: number,
-): Errno | undefined {
-  if (!clearByKernel(host, frame, count)) return 'EFAULT'
+): PopulateRefusal | undefined {
+  if (!clearByKernel(host, frame, count)) return NOT_CLEARED
   const value = translation.encode(page, frame)
   if (count === 1) pageMap.set(memfile.backing, page, value)
   else pageMap.setRange(memfile.backing, page, page + count, value)
@@ -115,7 +145,7 @@ function notifyPopulated(
   page: number,
   frame: number,
   count: number,
-): Errno | undefined {
+): PopulateRefusal | undefined {
   for (const consumer of memfile.consumers) consumer.populated += count
   const vm = memfile.vm
   if (vm === null) return undefined
@@ -128,7 +158,7 @@ function notifyPopulated(
     if (!vm.preparedByFallocate) continue
     stage2.unmap(vm, gfn, gfn + to - from)
     const verdict = host.hardware.assign(vm.id, gfn, frame + from - page, to - from, memfile.span)
-    if (!verdict.ok) return verdict.refusal.errno
+    if (!verdict.ok) return refusedByHardware(verdict.refusal)
   }
   return undefined
 }

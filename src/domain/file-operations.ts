@@ -1,6 +1,6 @@
 import { MAX_FILE_PAGES, populate, punch } from './backing.ts'
 import type { HostContext } from './context.ts'
-import { accept, kernelRefusal, type Refusal, type Result } from './refusal.ts'
+import { accept, kernelRefusal, type Refusal, type Result, refuse } from './refusal.ts'
 import type { MemfileState } from './state.ts'
 
 const S64_MAX = 2n ** 63n - 1n
@@ -37,13 +37,11 @@ export function fallocate(host: HostContext, memfile: MemfileState, range: ByteR
     return kernelRefusal('ENOMEM', 'out-of-memory', 'No memory can be held that far into a file.', '/offset')
   }
   const before = memfile.allocated
-  const errno = populate(host, memfile, Number(range.offset / 4096n), Number(end))
+  const refusal = populate(host, memfile, Number(range.offset / 4096n), Number(end))
   const populated = (memfile.allocated - before) * 4096
-  if (errno === undefined) return accept({ value: { populatedBytes: populated } })
-  const detail = errno === 'ENOMEM' ? 'The host has no memory left.' : 'The hardware did not take the pages.'
-  const failure = kernelRefusal(errno, errno === 'ENOMEM' ? 'out-of-memory' : 'hardware-refused', detail)
-  if (failure.ok || (populated === 0 && host.memory.crashReason === undefined)) return failure
-  return accept({ value: { populatedBytes: populated }, partial: failure.refusal })
+  if (refusal === undefined) return accept({ value: { populatedBytes: populated } })
+  if (populated === 0 && host.memory.crashReason === undefined) return refuse(refusal)
+  return accept({ value: { populatedBytes: populated }, partial: refusal })
 }
 
 /** fallocate(PUNCH_HOLE | KEEP_SIZE): frees a range, silently clipped to the file (c.3). */

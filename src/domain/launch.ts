@@ -75,14 +75,8 @@ function populatePage(
   const fresh = pageMap.get(memfile.backing, page) === 0
   const folio = page - (page % memfile.span)
   const held = memfile.allocated
-  const errno = populate(host, memfile, folio, folio + memfile.span)
-  if (errno !== undefined) {
-    const refusal: Refusal =
-      errno === 'ENOMEM'
-        ? { kind: 'kernel', code: 'out-of-memory', errno, detail: 'The host has no memory left.' }
-        : { kind: 'kernel', code: 'hardware-refused', errno, detail: 'The hardware did not take the page.' }
-    return { refusal, changed: memfile.allocated !== held }
-  }
+  const refusal = populate(host, memfile, folio, folio + memfile.span)
+  if (refusal !== undefined) return { refusal, changed: memfile.allocated !== held }
   const frame = privateFrame(slot, gfn)
   const verdict = host.hardware.launchPage(vm.id, gfn, frame, source(), options)
   host.changes.pagesOf(vm.id, gfn, gfn + 1)

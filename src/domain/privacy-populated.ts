@@ -50,8 +50,8 @@ export const populated: Privacy = {
         const first = filePage(slot, at)
         const last = first + pieceEnd - at
         if (toPrivate) {
-          const errno = populate(host, memfile, first - (first % memfile.span), folioEnd(last, memfile.span))
-          if (errno !== undefined) return negative(errno)
+          const refusal = populate(host, memfile, first - (first % memfile.span), folioEnd(last, memfile.span))
+          if (refusal !== undefined) return negative(refusal.errno)
         } else if (first % memfile.span !== 0 || last % memfile.span !== 0) return negative('EINVAL')
         else punch(host, memfile, first, last)
       }
