@@ -79,6 +79,30 @@ export function allocate(pool: FramePool, count: number, alignment: FrameAlignme
 }
 
 /**
+ * The first of `count` free frames in a row, a power of two up to a block and aligned to their number; -1, and nothing
+ * taken, when there are none. As a buddy allocator does it, a whole block is broken up only for want of a smaller place.
+ */
+export function allocateAligned(pool: FramePool, count: number): number {
+  const near = alignedPlace(pool, count, SEARCHED_PARTIALS)
+  const whole = near < 0 ? pageMap.nextNonZero(pool.whole, pool.lowest, blocksOf(pool)) : 0
+  const start = near >= 0 ? near : whole < blocksOf(pool) ? whole * BLOCK : alignedPlace(pool, count, Infinity)
+  if (start >= 0) take(pool, start, count)
+  return start
+}
+
+/** Such a place in one of the first `searched` partly used blocks, or -1. */
+function alignedPlace({ partial: blocks }: FramePool, count: number, searched: number): number {
+  let left = searched
+  for (let record = blocks.head; record !== 0 && left > 0; record = partial.nextOf(blocks, record), left--) {
+    if (partial.freeIn(blocks, record) < count) continue
+    for (let at = 0; at < BLOCK; at += count)
+      if (partial.hasFrame(blocks, record, at) && partial.endOfRun(blocks, record, at, at + count) === at + count)
+        return partial.blockOf(blocks, record) * BLOCK + at
+  }
+  return -1
+}
+
+/**
  * Takes these very frames, if they are all free, and tells whether it did: for the tables that hardware or firmware
  * puts at a fixed place.
  */

@@ -3,7 +3,6 @@ import * as framePool from './frame-pool.ts'
 import type { Contents, HostState } from './state.ts'
 
 export const PAGE_BYTES = 4096
-const BLOCK = 512
 
 /** The physical memory of one host and the kernel's hold on it: what a backend is given as {@link Machine}. */
 export class PhysicalMemory implements Machine {
@@ -63,11 +62,9 @@ export class PhysicalMemory implements Machine {
   }
 
   allocateBlock(count: number): number {
-    const run = framePool.allocate(this.#state.pool, BLOCK, BLOCK)?.[0]
-    if (run === undefined) return -1
-    if (count < BLOCK) framePool.free(this.#state.pool, run.start + count, BLOCK - count)
-    this.clear(run.start, count)
-    return run.start
+    const start = framePool.allocateAligned(this.#state.pool, count)
+    if (start >= 0) this.clear(start, count)
+    return start
   }
 
   freeFrame(frame: number): void {

@@ -12,6 +12,7 @@ type Step =
   | { kind: 'some'; count: number; alignment: framePool.FrameAlignment }
   | { kind: 'free'; which: number; from: number; to: number }
   | { kind: 'claim'; start: number; count: number }
+  | { kind: 'aligned'; count: number }
 
 const small = fc.oneof(
   fc.integer({ min: 1, max: 40 }),
@@ -24,6 +25,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.integer({ min: 1, max: 4 }).map((blocks): Step => ({ kind: 'some', count: blocks * BLOCK, alignment: 512 })),
   fc.record({ kind: fc.constant('free' as const), which: fc.nat(), from: fc.nat(), to: fc.nat() }),
   fc.record({ kind: fc.constant('claim' as const), start: fc.nat(6000), count: small }),
+  fc.integer({ min: 0, max: 9 }).map((bits): Step => ({ kind: 'aligned', count: 2 ** bits })),
 )
 
 /** The pool beside a model: the set of frames that are free, and the runs that were handed out. */
@@ -50,6 +52,7 @@ class Twin {
     if (step.kind === 'one') this.one()
     else if (step.kind === 'some') this.some(step.count, step.alignment)
     else if (step.kind === 'claim') this.claim(step.start, step.count)
+    else if (step.kind === 'aligned') this.aligned(step.count)
     else if (this.held.length > 0) this.free(step.which % this.held.length, step.from, step.to)
     assert.equal(framePool.freeFrames(this.pool), this.model.size)
   }
@@ -87,6 +90,22 @@ class Twin {
     for (let frame = start; frame < start + count; frame++) if (!this.model.has(frame)) possible = false
     assert.equal(framePool.claim(this.pool, start, count), possible)
     if (possible) this.hand([{ start, count }])
+  }
+
+  aligned(count: number): void {
+    const before = structuredClone(this.pool)
+    const start = framePool.allocateAligned(this.pool, count)
+    if (start >= 0) {
+      assert.equal(start % count, 0)
+      this.hand([{ start, count }])
+      return
+    }
+    assert.deepEqual(this.pool, before, 'a refusal changes nothing')
+    for (let frame = 0; frame < this.pool.frames; frame += count) {
+      let free = 0
+      while (free < count && this.model.has(frame + free)) free++
+      assert.ok(free < count, `there was a place at ${frame}`)
+    }
   }
 
   free(which: number, a: number, b: number): void {
@@ -186,6 +205,18 @@ describe('frame pool', () => {
     assert.deepEqual(framePool.allocate(pool, 100, 1), [{ start: 1, count: 100 }])
     assert.deepEqual(framePool.allocate(pool, 500, 1), [{ start: 512, count: 500 }])
     assert.equal(framePool.freeBlocks(pool), 2)
+  })
+
+  it('puts an aligned run into a partly used block, and breaks a whole one only where it must', () => {
+    const pool = framePool.create(3 * BLOCK, 1)
+    assert.equal(framePool.allocateAligned(pool, 4), 4)
+    assert.equal(framePool.allocateAligned(pool, 256), 256)
+    assert.equal(framePool.freeBlocks(pool), 2)
+    assert.equal(framePool.allocateAligned(pool, 512), 512)
+    assert.equal(framePool.allocateAligned(pool, 256), 1024, 'no place of 256 is left in the first block')
+    for (let count = 0; count < 40; count++) framePool.claim(pool, 1280 + 2 * count, 1)
+    assert.equal(framePool.allocateAligned(pool, 128), 1408)
+    assert.equal(framePool.allocateAligned(pool, 512), -1)
   })
 
   it('refuses large pages when no large page is whole, and takes nothing', () => {
