@@ -1,6 +1,6 @@
 // Tells what gmemd does, over HTTP alone, and checks every word of it:
 //   npm run example                                    against a running gmemd, http://127.0.0.1:7070 or GMEMD
-//   npm run example -- --technology tdx                or sw-protected; sev-snp where nothing is said
+//   npm run example -- --technology tdx                cca or sw-protected; sev-snp where nothing is said
 //   npm run example -- --firmware OVMF.fd              launches your image
 //   npm run example -- --kill                          starts a gmemd of its own, kills it and starts it again
 import { readFileSync } from 'node:fs'
