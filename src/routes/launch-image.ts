@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import Type, { type TProperties } from 'typebox'
+import Type, { type TProperties, type TSchema } from 'typebox'
 import type { CommandOf } from '../domain/commands.ts'
 import { kernelRefusal } from '../domain/refusal.ts'
 import type { Api, Routes } from './api.ts'
@@ -35,11 +35,12 @@ const Launched = mutated(
 export async function launchImageRoutes(app: Routes, { engine, backends }: Api): Promise<void> {
   const launch = mutation<CommandOf<'launch.image'>>(engine, { revision: vmRevision })
   const queries = new Map<string, ReturnType<typeof checker>>()
-  const documented: TProperties = {}
+  const documented = new Map<string, TSchema[]>()
   for (const { technology, launch: schemas } of backends.values()) {
     if (schemas.image === undefined) continue
     const own = propertiesOf(schemas.image)
-    Object.assign(documented, own)
+    for (const [name, schema] of Object.entries(own))
+      documented.set(name, [...(documented.get(name) ?? []), { ...schema, title: technology }])
     queries.set(technology, checker(app, closed({ finish: Type.Optional(BooleanText), ...own }), 'querystring'))
   }
 
@@ -67,7 +68,7 @@ export async function launchImageRoutes(app: Routes, { engine, backends }: Api):
           params: VmParams,
           headers: GuardedMutationHeaders,
           querystring: Type.Unsafe<Readonly<Record<string, unknown>>>(
-            closed({ finish: Type.Optional(BooleanText), ...documented }),
+            closed({ finish: Type.Optional(BooleanText), ...documentedQuery(documented) }),
           ),
           consumes: [IMAGE_TYPE],
           body: { content: { [IMAGE_TYPE]: { schema: Type.Unsafe<Buffer>({ type: 'string', format: 'binary' }) } } },
@@ -93,6 +94,15 @@ export async function launchImageRoutes(app: Routes, { engine, backends }: Api):
 }
 
 const propertiesOf = (schema: object): TProperties => ('properties' in schema ? (schema.properties as TProperties) : {})
+
+/** A parameter that several technologies have, each with values of its own, is any of theirs. */
+const documentedQuery = (documented: ReadonlyMap<string, readonly TSchema[]>): TProperties =>
+  Object.fromEntries([...documented].map(([name, schemas]) => [name, Type.Optional(anyOf(schemas))]))
+
+const anyOf = (schemas: readonly TSchema[]): TSchema => {
+  const [only, ...others] = schemas
+  return only === undefined || others.length > 0 ? Type.Union([...schemas]) : only
+}
 
 const bytesOnly = (value: unknown) => ({ value })
 

@@ -80,7 +80,10 @@ const finishSchema = Type.Object(
       ),
     ),
   },
-  { additionalProperties: false, examples: [{ entry: '0x80000000' }] },
+  {
+    additionalProperties: false,
+    examples: [{ entry: '0x80000000', ripas: [{ gpa: '0x80000000', length: '0x20000000' }] }],
+  },
 )
 export type FinishOptions = Static<typeof finishSchema>
 
