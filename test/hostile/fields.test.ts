@@ -105,12 +105,19 @@ test('every field of every body, wrong in every way', { timeout: 110_000 }, asyn
       if (!inArray) await send(all, target, isAllowed(target, stranger), url, stranger)
       cases += 2
       await rebootDead(all)
+      await forget(all, url)
     }
   }
   t.diagnostic(`${cases} cases, ${allowed} of them as documented`)
   assert.ok(cases > 3000, `${cases} cases`)
   assertReplays(all)
 })
+
+/** Deletes the VM of a URL where it still is one: a host has keys for a few hundred. */
+async function forget({ send }: Service, url: string): Promise<void> {
+  const [path] = /^\/v1\/vms\/vm-\d+/.exec(url) ?? []
+  if (path !== undefined) await send('DELETE', path)
+}
 
 async function rebootDead({ engine, post }: Service): Promise<void> {
   for (const [name, { state }] of engine.hosts) if (state.crashed !== null) await post(`/v1/hosts/${name}/reboot`)
