@@ -1,5 +1,6 @@
 import type { Verdict, VmOptions } from '../../contract.ts'
 import * as PageMap from '../../shared/page-map.ts'
+import { returnPages } from '../calls/aux-granules.ts'
 import { type Config, DEFAULTS } from '../config.ts'
 import { type Host, realmOf, vmOf } from '../data.ts'
 import { deepestRootLevel } from '../measurement/entries.ts'
@@ -98,20 +99,25 @@ export function destroyVm(host: Host, vm: string): void {
   data.vms.delete(vm)
 }
 
-function destroyRealm({ data, machine }: Host, realm: Realm): void {
+function destroyRealm(host: Host, realm: Realm): void {
+  const { data, machine } = host
   const { granules } = data
   PageMap.forEachRun(granules.words, 0, granules.frames, (start, end, word) => {
     if (word >>> 8 !== realm.owner) return
     machine.clear(start, end - start)
     setGranules(granules, start, end - start, GRANULE.DELEGATED, 0)
   })
-  for (const rec of realm.recs) data.recs.delete(rec)
+  for (const frame of realm.recs) {
+    const rec = data.recs.get(frame)
+    if (rec?.auxLent === true) returnPages(host, rec.aux)
+    data.recs.delete(frame)
+  }
   granules.owners[realm.owner] = -1
   data.vmids.delete(realm.vmid)
   data.realms.delete(realm.rd)
 }
 
-/** Undelegates what the kernel has lent, and frees it. What raw commands have given another Realm is lost to the kernel. */
+/** Undelegates what the kernel has lent, and frees it. What can't be undelegated is leaked on purpose (9): another Realm has it. */
 function freeLent(host: Host, pages: PageMap.PageMap): void {
   const { granules } = host.data
   PageMap.forEachRun(pages, 0, granules.frames, (start, end, lent) => {
