@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import type { CommandOf } from '../../../../src/domain/commands.ts'
+import { presentRequest, type RequestOutcome } from '../../../../src/domain/guest-requests.ts'
 import { privateFrame, slotAt } from '../../../../src/domain/memslots.ts'
 import type { CcaHardware } from '../../../../src/hw/cca/calls/call-definition.ts'
 import { type Host, realmOf, vmOf } from '../../../../src/hw/cca/data.ts'
@@ -82,10 +83,13 @@ export const stateSet = (
   vcpu = 0,
 ): Answer => rsi(bench, 'IPA_STATE_SET', { base: hex(gpa), top: hex(gpa + pages * PAGE), ripas, flags }, vcpu)
 
-/** The same as a neutral page-state change: the codes of the entries, -1 where one was not processed. */
-export function request({ t, vm }: Bench, gpa: number, pages: number, operation: 'private' | 'shared'): Value {
-  return t.ok(pageStatesCommand(vm, [{ gpa, pages, operation }]))
-}
+type Entries = Parameters<typeof pageStatesCommand>[1]
+
+/** A neutral page-state change, as clients see what it came to. */
+export const pageStates = ({ t, vm }: Bench, entries: Entries, vcpu = 0): Value =>
+  presentRequest(t.ok(pageStatesCommand(vm, entries, vcpu)) as RequestOutcome)
+export const request = (bench: Bench, gpa: number, pages: number, operation: 'private' | 'shared'): Value =>
+  pageStates(bench, [{ gpa, pages, operation }])
 export const statuses = (value: Value): string[] =>
   (value.entries as { status: { name: string } }[]).map(({ status }) => status.name)
 
