@@ -30,15 +30,15 @@ function present(outcome: GuestOutcome): { readonly status: Status; readonly out
   }
 }
 
-/** What the guest found when it was entered. */
+/** What the guest found when it was entered: `answers` is the call of its own that the host has now answered. */
 export function resumedOutputs(resumed: Resumed): Outputs {
   switch (resumed.kind) {
     case 'ipa-state-set':
-      return { call: 'RSI_IPA_STATE_SET', x1: addressOf(resumed.reached), response: resumed.response }
+      return { answers: 'RSI_IPA_STATE_SET', x1: addressOf(resumed.reached), response: resumed.response }
     case 'host-call':
-      return { call: 'RSI_HOST_CALL', gprs: resumed.gprs.map(hex) }
+      return { answers: 'RSI_HOST_CALL', gprs: resumed.gprs.map(hex) }
     case 'psci':
-      return { call: 'PSCI', x0: resumed.x0 }
+      return { answers: 'PSCI', x0: resumed.x0 }
     case 'mmio':
       return { emulated: true, value: hex(resumed.value) }
     case 'sea':

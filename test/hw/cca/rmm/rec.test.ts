@@ -225,7 +225,7 @@ test('a guest’s act answers what its entry delivered beside its own', () => {
   const bench = createActive()
   must(bench, 'RSI_IPA_STATE_SET', { rec: pa(REC), base: ipa(PAGE), top: ipa(PAGE + 1), ripas: 'RAM' })
   const { resumed, value } = must(bench, 'RSI_MEASUREMENT_READ', { rec: pa(REC), index: 1 })
-  assert.deepEqual(resumed, { call: 'RSI_IPA_STATE_SET', x1: ipa(PAGE), response: 'ACCEPT' })
+  assert.deepEqual(resumed, { answers: 'RSI_IPA_STATE_SET', x1: ipa(PAGE), response: 'ACCEPT' })
   assert.equal(value, '00'.repeat(64))
   assert.equal(must(bench, 'RSI_MEASUREMENT_READ', { rec: pa(REC), index: 1 }).resumed, undefined)
 })

@@ -72,7 +72,7 @@ test('7: the exit shows the range and the RIPAS, and never the flag', () => {
   assert.deepEqual([exit.ripas_base, exit.ripas_top, exit.ripas_value], [ipa(PAGE), ipa(PAGE + 4), 'EMPTY'])
   assert.deepEqual(rsi(bench, 'IPA_STATE_SET', { ...range, flags: 0 }), {
     ...exit,
-    resumed: { call: 'RSI_IPA_STATE_SET', x1: ipa(PAGE), response: 'ACCEPT' },
+    resumed: { answers: 'RSI_IPA_STATE_SET', x1: ipa(PAGE), response: 'ACCEPT' },
   })
 })
 
@@ -184,7 +184,7 @@ test('7: HOST_CALL exits with its structure, and the host’s registers go into 
   assert.deepEqual([exit.exit_reason, exit.imm, (exit.gprs as string[])[30]], ['HOST_CALL', 0x1234, '0x82'])
   assert.equal((exit.gprs as string[]).length, 31)
   const entered = must(bench, 'RMI_REC_ENTER', { rec: pa(REC), gprs: ['0x7', '0x8'] })
-  assert.equal(entered.call, 'RSI_HOST_CALL')
+  assert.equal(entered.answers, 'RSI_HOST_CALL')
   const page = Buffer.from(bench.machine.read(DATA) ?? [])
   assert.deepEqual(
     [page.readUInt16LE(256), page.readBigUInt64LE(264), page.readBigUInt64LE(272), page.readBigUInt64LE(280)],
