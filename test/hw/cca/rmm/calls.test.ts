@@ -192,18 +192,18 @@ test('4, 5: explain shows the walk, the granule, and what an access meets', () =
   const bench = staged('NEW')
   const realm = realmOf(bench)
   const page = explainPage(bench.data, realm, PAGE, DATA)
-  assert.deepEqual(page.rtt, [
-    { level: 0, index: 0, state: 'TABLE', desc: pa(TABLES), table: pa(TABLES) },
-    { level: 1, index: 2, state: 'TABLE', desc: pa(TABLES + 1), table: pa(TABLES + 1) },
-    { level: 2, index: 0, state: 'TABLE', desc: pa(TABLES + 2), table: pa(TABLES + 2) },
-    { level: 3, index: 0, state: 'ASSIGNED/RAM', ripas: 'RAM', desc: pa(DATA) },
-  ])
-  assert.deepEqual([page.half, page.dataAccess], ['protected', 'ok'])
+  const walk = [
+    { level: 0, index: 0, ipa: '0x0', state: 'TABLE', desc: pa(TABLES), table: pa(TABLES) },
+    { level: 1, index: 2, ipa: ipa(PAGE), state: 'TABLE', desc: pa(TABLES + 1), table: pa(TABLES + 1) },
+    { level: 2, index: 0, ipa: ipa(PAGE), state: 'TABLE', desc: pa(TABLES + 2), table: pa(TABLES + 2) },
+    { level: 3, index: 0, ipa: ipa(PAGE), state: 'ASSIGNED/RAM', ripas: 'RAM', acknowledged: true, desc: pa(DATA) },
+  ]
+  assert.deepEqual(page.protected, walk)
+  assert.deepEqual(page.unprotected, [{ level: 0, index: 1, ipa: ipa(PAR), state: 'UNASSIGNED_NS', desc: '0x0' }])
+  assert.deepEqual(page.load, { protected: 'ok', unprotected: 'exit' })
   assert.deepEqual(page.granule, { pa: pa(DATA), state: 'DATA', pas: 'REALM', rd: pa(RD) })
-  const shared = explainPage(bench.data, realm, PAR, undefined)
-  assert.deepEqual(shared.rtt, [{ level: 0, index: 1, state: 'UNASSIGNED_NS', desc: '0x0' }])
-  assert.deepEqual([shared.half, shared.dataAccess, shared.granule], ['unprotected', 'exit', undefined])
-  assert.equal(explainPage(bench.data, realm, PAGE + 1, undefined).dataAccess, 'sea')
+  const next = explainPage(bench.data, realm, PAGE + 1, undefined)
+  assert.deepEqual([next.load, next.granule], [{ protected: 'sea', unprotected: 'exit' }, undefined])
   assert.deepEqual(explainGranule(bench.data, FRAMES), { pa: pa(FRAMES), state: 'none', pas: 'REALM' })
 })
 
