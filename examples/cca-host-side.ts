@@ -9,7 +9,7 @@ import type { Call, Host, RealmPage, ResumedCall, Vm } from './replies.ts'
 const SPARE = 512 * 2 ** 20
 
 const realmPageAt = (cast: Cast, gpa: number): Promise<RealmPage> => pageAt(cast, gpa) as Promise<RealmPage>
-const entryOf = (page: RealmPage): string | undefined => page.tables.protected.at(-1)?.entry
+const entryOf = (page: RealmPage): string | undefined => page.tables.protected.at(-1)?.state
 
 export async function destroyAPage(cast: Cast): Promise<void> {
   const { gmemd, memfile } = cast
@@ -43,9 +43,9 @@ export async function lookAtPages(cast: Cast): Promise<void> {
   const page = await realmPageAt(cast, WORK)
   const { tables, sharedHpa, privateHpa } = page
   for (const half of ['protected', 'unprotected'] as const)
-    for (const { level, index, state, table, entry } of tables[half])
+    for (const { level, index, state, table } of tables[half])
       say(
-        `${half.padEnd(11)} level ${level}, entry ${String(index).padStart(3)}: ${table ? `${state} → ${table}` : entry}`,
+        `${half.padEnd(11)} level ${level}, entry ${String(index).padStart(3)}: ${table ? `${state} → ${table}` : state}`,
       )
   same('the walk in the protected half ends in a page', entryOf(page), 'ASSIGNED/RAM')
   const { pa, state, pas, rd } = tables.granule
@@ -93,7 +93,7 @@ export async function switchOnAVcpu(cast: Cast): Promise<void> {
   const waiting = await call(cast, 'RMI_REC_ENTER')
   same(`and the first can't go on meanwhile: ${waiting.status.name}`, waiting.status.code, 3)
   const { tables } = await realmPageAt(cast, WORK)
-  const completed = await call(cast, 'RMI_PSCI_COMPLETE', { target_rec: tables.realm.recs[1], status: 0 })
+  const completed = await call(cast, 'RMI_PSCI_COMPLETE', { target_rec: tables.realm.recs[1]?.rec, status: 0 })
   same('RMI_PSCI_COMPLETE names the REC that is meant', completed.status.name, 'RMI_SUCCESS')
   same('the second vCPU runs', (await onSecond()).status.name, 'RSI_SUCCESS')
   const version = await call(cast, 'RSI_VERSION', { req: '0x10000' })

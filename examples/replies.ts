@@ -153,7 +153,6 @@ type RttEntry = {
   readonly index: number
   readonly state: string
   readonly table?: string
-  readonly entry?: string
   readonly acknowledged?: boolean
 }
 export type RealmPage = Page & {
@@ -165,7 +164,7 @@ export type RealmPage = Page & {
       readonly rd: string
       readonly state: string
       readonly s2sz: number
-      readonly recs: readonly string[]
+      readonly recs: readonly { readonly rec: string; readonly runnable: boolean }[]
     }
   }
 }

@@ -8,10 +8,11 @@ import type { Rec, RipasChange } from './rec.ts'
 import { rimText } from './rsi.ts'
 import { entryAt, isProtected, walkLevel } from './rtt.ts'
 import { shownDescriptor } from './rtt-commands.ts'
-import { entryName, ripasName, ripasOf } from './states.ts'
+import { entryName, RIPAS, type Ripas, ripasName, ripasOf } from './states.ts'
 
 /** Every entry on the way from the root to a page, as RTT_READ_ENTRY shows it, down to the first that is no TABLE. */
 export function explainWalk({ rtt, lpa2 }: Realm, page: number): Outputs[] {
+  if (page >= rtt.endPage) return []
   const steps: Outputs[] = []
   const reached = walkLevel(rtt, page, 3)
   const inProtected = isProtected(rtt, page)
@@ -21,14 +22,21 @@ export function explainWalk({ rtt, lpa2 }: Realm, page: number): Outputs[] {
     steps.push({
       level,
       index: indexAt(page, level) % ENTRIES,
+      ipa: addressOf(entry.page),
       state: isTable ? 'TABLE' : entryName(entry.word, inProtected),
-      ...(isTable || !inProtected ? {} : { ripas: ripasName(ripasOf(entry.word)) }),
+      ...(isTable || !inProtected ? {} : explainRipas(ripasOf(entry.word))),
       desc: hex(shownDescriptor(entry, inProtected, lpa2)),
       ...(isTable ? { table: addressOf(entry.frame) } : {}),
     })
   }
   return steps
 }
+
+/** `acknowledged`: the guest may use the address, or knows that it may not; a DESTROYED one it has to give up first. */
+const explainRipas = (ripas: Ripas): Outputs => ({
+  ripas: ripasName(ripas),
+  acknowledged: ripas !== RIPAS.DESTROYED,
+})
 
 /** What the RMM and the granule protection table say of a frame (arm-cca.md 2). */
 export function explainGranule({ granules }: CcaData, frame: number): Outputs {
@@ -42,13 +50,19 @@ export function explainGranule({ granules }: CcaData, frame: number): Outputs {
   }
 }
 
-/** All that is to be known of an IPA page and the frame behind it: the walk, what an access meets, the granule. */
+/** All that is to be known of a guest page and the frame behind it: both halves' walks, what a load meets, the granule. */
 export const explainPage = (data: CcaData, realm: Realm, page: number, frame: number | undefined): Outputs => ({
-  rtt: explainWalk(realm, page),
-  half: isProtected(realm.rtt, page) ? 'protected' : 'unprotected',
-  dataAccess: access({ data }, realm, { ipa: BigInt(page) << BigInt(PAGE_BITS), kind: 'read' }).kind,
+  protected: explainWalk(realm, page),
+  unprotected: explainWalk(realm, page + realm.rtt.unprotectedPage),
+  load: {
+    protected: loadAt(data, realm, page),
+    unprotected: loadAt(data, realm, page + realm.rtt.unprotectedPage),
+  },
   ...(frame === undefined ? {} : { granule: explainGranule(data, frame) }),
 })
+
+const loadAt = (data: CcaData, realm: Realm, page: number): string =>
+  access({ data }, realm, { ipa: BigInt(page) << BigInt(PAGE_BITS), kind: 'read' }).kind
 
 /** A Realm's own state and its RECs' (3). */
 export const explainRealm = ({ recs }: CcaData, realm: Realm): Outputs => ({
