@@ -96,9 +96,10 @@ function reach(
   const tooWide = host.hardware.addressFault?.(vm.id, piece.gfn, access.access)
   if (tooWide !== undefined) return { kind: 'guest-fault', fault: tooWide }
   let last: Fault | undefined
+  let isPrivate = false
   for (let round = 0; round < MAX_ROUNDS; round++) {
     const recorded = privacyOf(vm).isPrivate(host, vm, piece.gfn)
-    const isPrivate = host.backend.properties.accessKind === 'record' ? recorded : (access.private ?? recorded)
+    isPrivate = host.backend.properties.accessKind === 'record' ? recorded : (access.private ?? recorded)
     const fault = { vcpu, gfn: piece.gfn, private: isPrivate, write, offset: piece.offset }
     const mapping = stage2.translate(host, vm, piece.gfn, isPrivate)
     if (mapping !== undefined && !(write && !mapping.private && slotAt(vm, piece.gfn)?.readOnly)) {
@@ -114,12 +115,13 @@ function reach(
     const unmapped = mapping === undefined ? unmappedCheck(host, vm, fault, access) : undefined
     if (unmapped !== undefined) return unmapped
     const exit = resolveFault(host, vm, fault)
-    if (host.memory.crashReason !== undefined) return { kind: 'exit', exit: exit ?? stuck(vcpu, piece, last) }
+    if (host.memory.crashReason !== undefined)
+      return { kind: 'exit', exit: exit ?? stuck(vcpu, piece, isPrivate, last) }
     if (exit === undefined) continue
     if (vm.conversion === 'auto' && convertForFault(host, vm, exit, exits)) continue
     return { kind: 'exit', exit, ...(last === undefined ? {} : { fault: last }) }
   }
-  return { kind: 'exit', exit: stuck(vcpu, piece, last), ...(last === undefined ? {} : { fault: last }) }
+  return { kind: 'exit', exit: stuck(vcpu, piece, isPrivate, last), ...(last === undefined ? {} : { fault: last }) }
 }
 
 const unmappedCheck = (host: HostContext, vm: VmState, fault: GuestFault, access: Access) =>
@@ -136,12 +138,12 @@ const vmDied = (vcpu: number, piece: Piece, { detail }: Fault): Exit => ({
   detail,
 })
 
-const stuck = (vcpu: number, piece: Piece, fault: Fault | undefined): Exit => ({
+const stuck = (vcpu: number, piece: Piece, isPrivate: boolean, fault: Fault | undefined): Exit => ({
   vcpu,
   reason: 'KVM_EXIT_INTERNAL_ERROR',
   firstGfn: piece.gfn,
   pages: 1,
-  private: false,
+  private: isPrivate,
   detail: 'the access faults again however often KVM resolves it',
   ...(fault === undefined ? {} : { fault }),
 })

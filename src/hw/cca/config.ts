@@ -98,7 +98,7 @@ const imageSchema = Type.Object(
     ramSize: decimal('Bytes of RAM; 512 MiB by default.'),
     base: decimal("IPA of the image; for qemu 0, where its firmware lies, else RAM's start."),
     entry: decimal('PC of the boot REC; the start of the image by default.'),
-    x0: decimal('X0 of the boot REC: the device tree. By default where the VMM puts it, 0 for a firmware.'),
+    x0: decimal('X0 of the boot REC: the device tree, where there is one; 0 by default.'),
   },
   { additionalProperties: false, examples: [{ vmm: 'kvmtool', ramSize: '536870912' }] },
 )

@@ -190,8 +190,7 @@ export function launchPlan(host: Host, vm: string, image: Uint8Array, query: Opt
   const base = number(given.base) ?? (machine.firmwareEntry === undefined ? bytesOf(machine.ramGfn) : 0n)
   if (ramSize % 4096n !== 0n || ramSize === 0n) return refuse('EINVAL', 'ram-size', 'RAM is whole pages.', '/ramSize')
   if (base % 4096n !== 0n) return refuse('EINVAL', 'base-unaligned', 'The image begins on a page.', '/base')
-  const isFirmware = machine.firmwareEntry !== undefined && given.base === undefined
-  const x0 = number(given.x0) ?? (isFirmware ? 0n : bytesOf(machine.dtbGfn))
+  const x0 = number(given.x0) ?? 0n
   const gprs = Array.from({ length: REGISTERS }, (_, index) => (index === 0 ? x0 : 0n))
   const plan = planLaunch(machine.order, {
     ram: { gfn: machine.ramGfn, pages: Number(ramSize / 4096n) },

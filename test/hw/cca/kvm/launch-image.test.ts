@@ -69,7 +69,7 @@ function shapeOf(launch: Launch) {
   const hash = launch.hash ?? (machine.hashAlgo === 0 ? 'sha-256' : 'sha-512')
   const isFirmware = machine.firmwareEntry !== undefined && launch.base === undefined
   const base = launch.base ?? (isFirmware ? 0 : machine.ramGfn * 4096)
-  const x0 = launch.x0 ?? (isFirmware ? 0 : machine.dtbGfn * 4096)
+  const x0 = launch.x0 ?? 0
   const { vmm, ramSize, vcpus = 1 } = launch
   const inputs = {
     vmm,
@@ -86,7 +86,7 @@ function shapeOf(launch: Launch) {
 function queryOf({ vmm, ramSize, base, x0, entry }: Launch): string {
   const given = { vmm, ramSize, base, x0, entry }
   const words = Object.entries(given).filter(([, value]) => value !== undefined)
-  return new URLSearchParams(words.map(([name, value]) => [name, String(value)])).toString()
+  return words.map(([name, value]) => `${name}=${value}`).join('&')
 }
 
 for (const launch of launches) {
