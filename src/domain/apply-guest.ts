@@ -5,7 +5,7 @@ import { type HostContext, touchVm } from './context.ts'
 import { byteAddress } from './exits.ts'
 import { runAccess } from './guest-access.ts'
 import { runCall } from './guest-calls.ts'
-import { guestContext, presentRequest, runRequest } from './guest-requests.ts'
+import { answerExit, guestContext, presentRequest, runRequest } from './guest-requests.ts'
 import { runHostAccess } from './host-access.ts'
 import { conflict, invalid, notFound, type Result } from './refusal.ts'
 import type { ExitState, VmState } from './state.ts'
@@ -154,7 +154,7 @@ function resume(host: HostContext, vm: VmState, waiting: ExitState, ret: number)
   }
   if (operation.progress !== null && answersRequest) {
     const by = operation.kind === 'call' ? operation.by : 'guest'
-    host.hardware.completeExit(guestContext(vm, exit.vcpu, by), operation.progress.request, ret)
+    answerExit(host, vm, guestContext(vm, exit.vcpu, by), operation.progress.request, exit, ret)
   } else if (ret !== 0) return { outcome: 'refused', ret }
   if (operation.kind === 'request') return presentRequest(runRequest(host, vm, exit.vcpu, operation))
   const call = findCall(host, operation.call)

@@ -70,8 +70,21 @@ export function serveExits(
       return hold(host, vm, { exit, operation: { ...operation, progress: { request } }, answersRequest: true })
     const ret = privacyOf(vm).convert(host, vm, asked.gfn, asked.pages, asked.private)
     logExit(log, { exit, id: null, ret })
-    host.hardware.completeExit(guest, request, ret)
+    answerExit(host, vm, guest, request, exit, ret)
   }
+}
+
+/** Tells the hardware of the VMM's answer, upon which it may change what it keeps of any page of the exit. */
+export function answerExit(
+  host: HostContext,
+  vm: VmState,
+  guest: GuestContext,
+  request: GuestRequest,
+  { firstGfn, pages }: Exit,
+  ret: number,
+): void {
+  host.hardware.completeExit(guest, request, ret)
+  host.changes.pagesOf(vm.id, firstGfn, firstGfn + pages)
 }
 
 /** Beside a memory fault KVM_RUN returns -1 with EFAULT (kvm-guest-memory.md b.1). */
