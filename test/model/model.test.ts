@@ -1,21 +1,26 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { acceptingSteps, steps } from './steps.ts'
-import { accessKind, software, type Technology, tdx } from './technology.ts'
+import { acceptingSteps, askingSteps, steps } from './steps.ts'
+import { accessKind, cca, software, type Technology, tdx } from './technology.ts'
 import { World } from './world.ts'
 
 /** How many histories of a technology are played; the nightly run sets more. A failure prints its seed. */
 const HISTORIES = Number(process.env.GMEMD_MODEL_HISTORIES ?? 80)
 const LENGTH = 120
 
+function histories({ sept }: Technology) {
+  if (sept === undefined) return steps(LENGTH)
+  return sept.guest === 'asks' ? askingSteps(LENGTH) : acceptingSteps(LENGTH)
+}
+
 describe('the domain does what a naive model does, page by page', () => {
-  const technologies: readonly Technology[] = [software, accessKind, tdx]
+  const technologies: readonly Technology[] = [software, accessKind, tdx, cca]
   for (const technology of technologies) {
     it(`${technology.name}: G2, random commands on two hosts with too little memory`, () => {
       let commands = 0
       fc.assert(
-        fc.property(technology.sept === undefined ? steps(LENGTH) : acceptingSteps(LENGTH), (history) => {
+        fc.property(histories(technology), (history) => {
           const world = new World(technology)
           for (const step of history) {
             world.step(step)

@@ -1,6 +1,8 @@
 import type { HostCommand } from '../../src/domain/apply.ts'
 import type { CommandOf } from '../../src/domain/commands.ts'
-import { type Expected, type NaiveHost, refuse, reply, writeByte } from './naive-host.ts'
+import { type Expected, refuse, reply } from './expected.ts'
+import { type NaiveHost, writeByte } from './naive-host.ts'
+import { stateSetOf } from './naive-ripas.ts'
 import { type File, PAGE, type Page, type Slot, type Vm } from './naive-state.ts'
 
 /** The naive model's answer to each command; the world of the test offers no others. */
@@ -41,7 +43,9 @@ function expectOfVm(model: NaiveHost, command: HostCommand): Expected {
     case 'page-states':
       return model.pageStates(vm, command.vcpu, command.entries, command.accept)
     case 'call':
-      return model.veInfo(vm, command.vcpu)
+      return command.call === 'RSI_IPA_STATE_SET'
+        ? model.stateSet(vm, command.vcpu, stateSetOf(command))
+        : model.veInfo(vm, command.vcpu)
     case 'exit.resume':
       return model.resume(vm, command.exit, command.ret)
     case 'access': {
@@ -76,6 +80,7 @@ function createVm(model: NaiveHost, command: CommandOf<'vm.create'>, id: string)
     exits: new Map(),
     pins: new Map(),
     sept: new Map(),
+    ripas: new Map(),
     ve: new Set(),
     exitsOnPending: model.technology.sept?.exitsOnPending(command.config) ?? false,
     dead: false,

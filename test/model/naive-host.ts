@@ -1,3 +1,5 @@
+import { type Expected, refuse, reply } from './expected.ts'
+import { changeRange, finishStateSet, PARKED, RSI } from './naive-ripas.ts'
 import {
   type Access,
   type Entry,
@@ -6,16 +8,11 @@ import {
   PAGE,
   type Page,
   type Slot,
+  type StateSet,
   type Vm,
   type Waiting,
 } from './naive-state.ts'
 import type { Technology } from './technology.ts'
-
-/** What a command comes to: the errno or code of a refusal, or what can be compared of the reply. */
-export type Expected = { readonly refused: string } | { readonly reply: Readonly<Record<string, unknown>> }
-
-export const refuse = (refused: string): Expected => ({ refused })
-export const reply = (value: Readonly<Record<string, unknown>> = {}): Expected => ({ reply: value })
 
 const EINVAL = -22
 const ENOMEM = -12
@@ -45,6 +42,11 @@ export class NaiveHost {
   constructor(technology: Technology, frames: number) {
     this.technology = technology
     this.free = frames - 1
+  }
+
+  /** The guest asks for what its pages are to be (CCA), in place of accepting them. */
+  get #asks(): boolean {
+    return this.technology.sept?.guest === 'asks'
   }
 
   /** A page of zeros, or undefined when memory is gone. */
@@ -92,11 +94,16 @@ export class NaiveHost {
     if (this.slotAt(vm, gfn) === undefined) return 'none'
     if (!this.isPrivate(vm, gfn)) return 'host'
     if (this.privatePage(vm, gfn) === undefined) return 'none'
+    if (this.#asks && vm.sept.has(gfn) && vm.ripas.get(gfn) !== 'RAM') return 'rmm'
     return this.technology.sept === undefined || vm.sept.has(gfn) ? this.technology.privateOwner : 'host'
   }
 
   /** The state of a guest frame in the hardware's private table. */
   septState(vm: Vm, gfn: number): string {
+    if (this.#asks) {
+      const granule = vm.sept.has(gfn) ? 'DATA REALM' : 'UNDELEGATED NS'
+      return `${vm.sept.has(gfn) ? 'ASSIGNED' : 'UNASSIGNED'} ${vm.ripas.get(gfn) ?? 'EMPTY'} ${granule}`
+    }
     const accepted = vm.sept.get(gfn)
     return accepted === undefined ? 'FREE' : accepted ? 'MAPPED' : 'PENDING'
   }
@@ -111,6 +118,7 @@ export class NaiveHost {
   /** A page leaves the hardware's table, and its contents are gone. */
   unmap(vm: Vm, gfn: number): void {
     if (!vm.sept.delete(gfn)) return
+    if (vm.ripas.has(gfn)) vm.ripas.set(gfn, 'DESTROYED')
     const page = this.privatePage(vm, gfn)
     if (page !== undefined) page.bytes = undefined
   }
@@ -176,6 +184,18 @@ export class NaiveHost {
     return this.#idle(vm, vcpu) ?? reply({ code: vm.ve.delete(vcpu) ? TDX.SUCCESS : TDX.NO_VALID_VE_INFO })
   }
 
+  stateSet(vm: Vm, vcpu: number, set: StateSet): Expected {
+    const idle = this.#idle(vm, vcpu)
+    if (idle !== undefined) return idle
+    if (vcpu !== 0) return reply({ code: PARKED })
+    if (vm.conversion === 'manual') {
+      this.#hold(vm, vcpu, { kind: 'state-set', set })
+      return reply({ code: RSI.PENDING, exits: 0, waits: true })
+    }
+    const ret = this.convert(vm, set.base, set.top - set.base, set.ram)
+    return reply({ ...finishStateSet(this, vm, set, ret), exits: 1 })
+  }
+
   pageStates(vm: Vm, vcpu: number, entries: readonly Entry[], accept: boolean): Expected {
     const idle = this.#idle(vm, vcpu)
     if (idle !== undefined) return idle
@@ -192,19 +212,30 @@ export class NaiveHost {
         return this.#shown(request, exits, true)
       }
       exits++
-      this.#answer(request, this.convert(vm, entry.gfn, entry.pages * entry.span, entry.operation === 'private'))
+      this.#answer(vm, request, this.convert(vm, entry.gfn, entry.pages * entry.span, entry.operation === 'private'))
     }
-    if (!request.accept) return this.#shown(request, exits, false)
+    if (!request.accept || this.#asks) return this.#shown(request, exits, false)
     const accepted = this.#accept(vm, vcpu, request)
     return this.#shown(request, exits + accepted.exits, accepted.waits)
   }
 
-  #answer(request: Request, ret: number): void {
+  #answer(vm: Vm, request: Request, ret: number): void {
+    if (this.#asks) this.#ask(vm, request, ret)
+    else this.#convertAnswer(request, ret)
+    request.at = ret === 0 ? request.at + 1 : request.entries.length
+  }
+
+  #ask(vm: Vm, request: Request, ret: number): void {
+    const { gfn, pages, span, operation } = request.entries[request.at] as Entry
+    request.codes[request.at] = changeRange(this, vm, gfn, pages * span, operation === 'private', ret)
+    if (ret === 0) request.completed++
+  }
+
+  #convertAnswer(request: Request, ret: number): void {
     const refused = this.technology.sept === undefined ? ret : TDX.INVALID_OPERAND
     const done = this.technology.sept === undefined ? 0 : TDX.SUCCESS
     request.codes[request.at] = ret === 0 ? done : refused
     if (ret === 0) request.completed++
-    request.at = ret === 0 ? request.at + 1 : request.entries.length
   }
 
   #shown({ codes, completed }: Request, exits: number, waits: boolean) {
@@ -269,10 +300,11 @@ export class NaiveHost {
     vm.exits.delete(exit)
     vm.waiting[held.vcpu] = null
     const { waiting } = held
+    if (waiting.kind === 'state-set') return reply({ ...finishStateSet(this, vm, waiting.set, ret), exits: 0 })
     if (waiting.kind === 'access') {
       return reply(ret === 0 ? this.#run(vm, waiting.access) : { outcome: 'refused' })
     }
-    if (waiting.accepting === null) this.#answer(waiting, ret)
+    if (waiting.accepting === null) this.#answer(vm, waiting, ret)
     else if (ret !== 0) return reply({ outcome: 'refused' })
     return reply(this.#serve(vm, held.vcpu, waiting))
   }
@@ -316,8 +348,14 @@ export class NaiveHost {
   #reach(vm: Vm, access: Access, gpa: number): Page | Stop | GuestFault {
     const gfn = Math.floor(gpa / PAGE)
     const isPrivate = this.technology.accessIsPrivate(access.asked, this.isPrivate(vm, gfn))
+    if (this.#asks && isPrivate && !vm.ripas.has(gfn)) return { guestFault: 'SEA' }
     const page = this.#backed(vm, gfn, isPrivate, gpa, access.kind === 'write')
     if (!isPage(page) || !isPrivate || this.technology.sept === undefined) return page
+    if (this.#asks) {
+      vm.sept.set(gfn, true)
+      if (vm.ripas.get(gfn) === 'RAM') return page
+      return { reason: 'KVM_EXIT_INTERNAL_ERROR', gpa: gfn * PAGE, private: true }
+    }
     if (vm.sept.get(gfn) === true) return page
     vm.sept.set(gfn, false)
     if (vm.exitsOnPending) {

@@ -37,6 +37,14 @@ export type Access = {
   readonly bytes: Uint8Array
 }
 
+/** A guest's RSI_IPA_STATE_SET of pages [base, top) as a raw call. */
+export type StateSet = {
+  readonly base: number
+  readonly top: number
+  readonly ram: boolean
+  readonly changeDestroyed: boolean
+}
+
 /** What a vCPU waits with: a request at the entry `at`, or an access. */
 export type Waiting =
   | {
@@ -50,6 +58,7 @@ export type Waiting =
       accepting: { readonly entry: number; readonly gfn: number } | null
     }
   | { readonly kind: 'access'; readonly access: Access }
+  | { readonly kind: 'state-set'; readonly set: StateSet }
 
 export type Vm = {
   readonly id: string
@@ -66,6 +75,8 @@ export type Vm = {
   readonly pins: Map<string, Page[]>
   /** Guest frames in the hardware's private table, and whether the guest has accepted them. */
   readonly sept: Map<number, boolean>
+  /** What a Realm's guest was promised of a frame, where that is not EMPTY. */
+  readonly ripas: Map<number, 'RAM' | 'DESTROYED'>
   /** vCPUs whose last #VE nobody has asked about. */
   readonly ve: Set<number>
   readonly exitsOnPending: boolean

@@ -3,6 +3,7 @@ import type { HostCommand } from '../../src/domain/apply.ts'
 import type { Host } from '../../src/domain/host.ts'
 import { privateFrame, sharedFrame, slotAt } from '../../src/domain/memslots.ts'
 import type { VmState } from '../../src/domain/state.ts'
+import { stateSetCommand } from './naive-ripas.ts'
 import { PAGE } from './naive-state.ts'
 
 /** Guest frames that tests play with: a few hundred around a border of 2 MiB blocks. */
@@ -43,7 +44,20 @@ const ACCEPTING_OPERATIONS = [
   ['create-vm', 4],
 ] as const
 
-export type Operation = (typeof HARDWARE_OPERATIONS)[number][0] | (typeof ACCEPTING_OPERATIONS)[number][0]
+/** What a guest does that asks its hardware for what its pages are to be. */
+const ASKING_OPERATIONS = [
+  ...OPERATIONS,
+  ['accept', 10],
+  ['comply', 30],
+  ['resume', 30],
+  ['state-set', 50],
+  ['create-vm', 4],
+] as const
+
+export type Operation =
+  | (typeof HARDWARE_OPERATIONS)[number][0]
+  | (typeof ACCEPTING_OPERATIONS)[number][0]
+  | (typeof ASKING_OPERATIONS)[number][0]
 
 /** An operation and the throws of dice that choose what it is done to, so that it means something in every state. */
 export type Step = { readonly operation: Operation; readonly dice: readonly number[] }
@@ -51,6 +65,7 @@ export type Step = { readonly operation: Operation; readonly dice: readonly numb
 export const steps = (length: number): fc.Arbitrary<Step[]> => stepsOf(OPERATIONS, length)
 export const hardwareSteps = (length: number): fc.Arbitrary<Step[]> => stepsOf(HARDWARE_OPERATIONS, length)
 
+export const askingSteps = (length: number): fc.Arbitrary<Step[]> => stepsOf(ASKING_OPERATIONS, length)
 export const acceptingSteps = (length: number): fc.Arbitrary<Step[]> => stepsOf(ACCEPTING_OPERATIONS, length)
 
 const stepsOf = (operations: readonly (readonly [Operation, number])[], length: number): fc.Arbitrary<Step[]> =>
@@ -158,6 +173,11 @@ function vmCommand(host: Host, operation: Operation, dice: Dice): HostCommand {
       return call(host, vm, vcpu, gfn, dice)
     case 'veinfo':
       return { type: 'call', vm, vcpu, call: 'TDG.VP.VEINFO.GET', by: 'guest', args: {} }
+    case 'state-set': {
+      const [ram, changeDestroyed] = [!dice.chance(3), !dice.chance(3)]
+      const top = gfn + 1 + dice.throw(dice.chance(3) ? 80 : 6)
+      return stateSetCommand(vm, dice.chance(8) ? 1 : 0, { base: gfn, top, ram, changeDestroyed })
+    }
     case 'comply': {
       // As VMM: a part of what an exit asks for, mostly all of it.
       const { exit } = dice.pick([...(state?.exits.values() ?? [])], undefined) ?? {}

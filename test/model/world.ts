@@ -13,18 +13,16 @@ import { rowsOf } from '../../src/domain/rows.ts'
 import type { VmState } from '../../src/domain/state.ts'
 import * as pageMap from '../../src/hw/shared/page-map.ts'
 import * as translation from '../../src/hw/shared/translation.ts'
+import type { Expected } from './expected.ts'
 import { expect } from './naive-commands.ts'
-import { type Expected, NaiveHost } from './naive-host.ts'
+import { NaiveHost } from './naive-host.ts'
 import type { Page, Vm } from './naive-state.ts'
 import { commandOf, FIRST, PAGES, type Step } from './steps.ts'
-import type { Technology } from './technology.ts'
+import { INITIAL_RAM, type SeptRules, type Technology } from './technology.ts'
 
 /** Host memory of each host, in pages: not enough for what the steps ask of it. */
 const FRAMES = [64, 36] as const
 const END = FIRST + PAGES + 64
-/** Tables for pages around the border of 2 MiB at {@link FIRST}, and the two pages that are launched for them. */
-const TABLE_PAGES = 4
-const LAUNCH_PAGES = TABLE_PAGES + 2
 
 /** What is stored of each VM's page ownership, as a naive store keeps it: a text a page. */
 type StoredRows = Map<string, Map<number, string>>
@@ -89,12 +87,13 @@ export class World {
       this.apply(index, command)
       return
     }
+    const { kept, passing } = sept.launchPages(command.vcpus)
     const beyond = (this.models[index]?.free ?? 0) - sept.controlPages(command.vcpus)
-    if (beyond < 0 || beyond >= LAUNCH_PAGES) this.apply(index, { ...command, config: sept.config(die >> 2) })
+    if (beyond < 0 || beyond >= kept + passing) this.apply(index, { ...command, config: sept.config(die >> 2) })
   }
 
-  /** Beside the model: a page on each side of the border of 2 MiB is launched and taken away, so that its tables are there. */
-  #launch(index: number, vm: string): void {
+  /** Beside the model: the launch, which makes the tables on each side of the border of 2 MiB. */
+  #launch(index: number, vm: string, sept: SeptRules): void {
     const host = this.hosts[index] as Host
     const model = this.models[index] as NaiveHost
     const naive = model.vms.get(vm) as Vm
@@ -103,6 +102,18 @@ export class World {
       assert.ok(applied.accepted, JSON.stringify([command, applied]))
       this.journal.push(encodeEntry(host.state.name, this.seq, command, applied))
     }
+    if (sept.launchesPages) this.#launchPages(vm, naive, run)
+    for (const command of this.#technology.launch(vm)) run(command)
+    const taken = model.free - framePool.freeFrames(host.state.pool)
+    assert.equal(taken, sept.launchPages(naive.waiting.length).kept)
+    model.free -= taken
+    naive.held += taken
+    if (sept.guest === 'asks')
+      for (let gfn = INITIAL_RAM.first; gfn < INITIAL_RAM.end; gfn++) naive.ripas.set(gfn, 'RAM')
+  }
+
+  /** A page on each side is launched and taken away again. */
+  #launchPages(vm: string, naive: Vm, run: (command: HostCommand) => void): void {
     const [gpa, length] = [511 * 4096, 2 * 4096]
     run({ type: 'memfile.create', name: null, size: length, span: 1, placed: false })
     const memfile = `memfile-${this.seq}`
@@ -115,11 +126,6 @@ export class World {
     if (naive.privacy === 'attributes') run({ ...attributes, private: false })
     run({ type: 'memslot.delete', vm, slot: 30 })
     run({ type: 'memfile.delete', memfile })
-    for (const command of this.#technology.launch(vm)) run(command)
-    const taken = model.free - framePool.freeFrames(host.state.pool)
-    assert.equal(taken, TABLE_PAGES)
-    model.free -= taken
-    naive.held += taken
   }
 
   #move(from: number, command: Extract<HostCommand, { type: 'memfile.bind' }>): void {
@@ -143,7 +149,8 @@ export class World {
     if (applied.accepted) {
       this.seq = seq
       this.journal.push(encodeEntry(host.state.name, seq, command, applied))
-      if (command.type === 'vm.create' && this.#technology.sept !== undefined) this.#launch(index, `vm-${seq}`)
+      const { sept } = this.#technology
+      if (command.type === 'vm.create' && sept !== undefined) this.#launch(index, `vm-${seq}`, sept)
     }
     return applied
   }
@@ -177,8 +184,9 @@ export class World {
         assert.equal(run.backing.private, own !== undefined, `${where}: private backing`)
         assert.equal(run.backing.shared, shared !== undefined, `${where}: shared backing`)
         const slot = slotAt(vm, gfn)
-        if (this.#technology.sept !== undefined && own !== undefined)
-          assert.equal(run.hardware.sept, model.septState(naive, gfn), `${where}: Secure EPT`)
+        const { sept } = this.#technology
+        if (sept !== undefined && own !== undefined)
+          assert.equal(sept.stateOf(run.hardware), model.septState(naive, gfn), `${where}: the hardware's table`)
         if (slot !== undefined) {
           sameBytes(host, privateFrame(slot, gfn), own, `${where}: private contents`)
           sameBytes(host, sharedFrame(vm, slot, gfn), shared, `${where}: shared contents`)
