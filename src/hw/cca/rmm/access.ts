@@ -79,7 +79,7 @@ function abort(rtt: Rtt, page: number, kind: AccessKind, fault: number): SyncExi
     far: 0,
     gpr0: 0n,
     emulatable: false,
-    unprotectedAbort: !isFetch && !isProtected(rtt, page),
+    unprotectedAbort: !isProtected(rtt, page),
   }
 }
 

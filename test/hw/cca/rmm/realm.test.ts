@@ -123,7 +123,7 @@ test('3: fields of a feature whose flag is clear are not checked', () => {
 })
 
 test('3: REALM_CREATE refuses granules that are not DELEGATED, overlap or lie askew', () => {
-  const bench = prepared(2)
+  const bench = prepared(3)
   const two = { rtt_level_start: 1, rtt_num_start: 2 }
   for (const fields of [
     { rd: pa(SOURCE) },

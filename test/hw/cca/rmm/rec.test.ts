@@ -90,6 +90,11 @@ test('1, 3: RmiRecParams are read from a host page, and name at most 16 granules
   for (let index = 0; index < 16; index++) page.writeBigUInt64LE(BigInt(AUX + index) << 12n, 0x808 + 8 * index)
   bench.machine.write(SOURCE, Buffer.from(page))
   refuses(bench, 'INPUT', 'RMI_REC_CREATE', { rec: pa(REC), params: pa(SOURCE) })
+  const ready = createRealm()
+  delegate(ready, AUX, 16)
+  must(ready, 'RMI_REALM_ACTIVATE')
+  ready.machine.write(SOURCE, Buffer.from(page))
+  refuses(ready, 'INPUT', 'RMI_REC_CREATE', { rec: pa(REC), params: pa(SOURCE) })
   page.writeBigUInt64LE(16n, 0x800)
   bench.machine.write(SOURCE, page)
   must(bench, 'RMI_REC_CREATE', { rec: pa(REC), params: pa(SOURCE) })
@@ -240,12 +245,10 @@ test('without rec a guest’s call is its vCPU’s, and KVM has its exits', () =
   assert.equal(ask(bench, 'RSI_IPA_STATE_SET', { ...range, rec: pa(REC) }).status, 'RMI_SUCCESS')
 })
 
-function twoRecs(): Bench {
+/** An active Realm with RECs, of which the first is on. */
+function withRecs(...recs: readonly number[]): Bench {
   const bench = createRealm()
-  for (const [rec, mpidr] of [
-    [REC, 0],
-    [REC2, 1],
-  ] as const)
+  for (const [mpidr, rec] of recs.entries())
     must(bench, 'RMI_REC_CREATE', { rec: pa(rec), mpidr, flags: mpidr === 0 ? 1 : 0 })
   must(bench, 'RMI_REALM_ACTIVATE')
   return bench
@@ -254,7 +257,7 @@ const psci = (bench: Bench, name: string, args: Args = {}, rec = REC) => ask(ben
 const complete = { calling_rec: pa(REC), target_rec: pa(REC2), status: 0 }
 
 test('1: CPU_ON waits for the host, which allows or denies it', () => {
-  const bench = twoRecs()
+  const bench = withRecs(REC, REC2)
   const args = { target_cpu: 1, entry_point_address: '0x80000000', context_id: '0x7' }
   assert.deepEqual(psci(bench, 'PSCI_CPU_ON', args).gprs, ['0xc4000003', '0x1', '0x80000000', '0x7'])
   must(bench, 'RMI_PSCI_COMPLETE', { ...complete, status: -3 })
@@ -271,7 +274,7 @@ test('1: CPU_ON waits for the host, which allows or denies it', () => {
 })
 
 test('1: AFFINITY_INFO says whether a REC is on', () => {
-  const bench = twoRecs()
+  const bench = withRecs(REC, REC2)
   for (const [expected, after] of [
     [1, () => recOf(bench, REC2)],
     [0, () => undefined],
@@ -287,21 +290,22 @@ test('1: AFFINITY_INFO says whether a REC is on', () => {
 })
 
 test('1: PSCI_COMPLETE is INPUT without a call, with the wrong REC or a status the host may not give', () => {
-  const bench = twoRecs()
+  const bench = withRecs(REC, REC2, SPARE)
   const refused = (wrong: Args) => refuses(bench, 'INPUT', 'RMI_PSCI_COMPLETE', { ...complete, ...wrong })
   refused({})
   psci(bench, 'PSCI_CPU_ON', { target_cpu: 1 })
   refused({ target_rec: pa(REC) })
-  refused({ target_rec: pa(SPARE) })
-  refused({ calling_rec: pa(SPARE) })
+  refused({ target_rec: pa(RD) })
+  refused({ calling_rec: pa(RD) })
   refused({ calling_rec: pa(REC2), target_rec: pa(REC) })
   refused({ status: -2 })
+  refused({ target_rec: pa(SPARE) })
   must(bench, 'RMI_PSCI_COMPLETE', complete)
   refused({})
 })
 
 test('PSCI calls that concern the caller alone are answered at once', () => {
-  const bench = twoRecs()
+  const bench = withRecs(REC, REC2)
   assert.equal(psci(bench, 'PSCI_VERSION').x0, 0x10001)
   assert.equal(psci(bench, 'PSCI_FEATURES', { psci_func_id: '0xc4000003' }).status, 'PSCI_SUCCESS')
   assert.equal(psci(bench, 'PSCI_FEATURES', { psci_func_id: '0x84000003' }).code, -1)
@@ -314,7 +318,7 @@ test('PSCI calls that concern the caller alone are answered at once', () => {
 })
 
 test('CPU_SUSPEND returns, CPU_OFF doesn’t', () => {
-  const bench = twoRecs()
+  const bench = withRecs(REC, REC2)
   assert.equal(psci(bench, 'PSCI_CPU_SUSPEND', { power_state: 1 }).exit_reason, 'PSCI')
   assert.equal(must(bench, 'RMI_REC_ENTER', { rec: pa(REC) }).x0, 0)
   assert.deepEqual(psci(bench, 'PSCI_CPU_OFF').gprs, ['0x84000002', '0x0', '0x0', '0x0'])
@@ -323,7 +327,7 @@ test('CPU_SUSPEND returns, CPU_OFF doesn’t', () => {
 
 test('3: SYSTEM_OFF and SYSTEM_RESET end the Realm for all of its RECs', () => {
   for (const name of ['PSCI_SYSTEM_OFF', 'PSCI_SYSTEM_RESET']) {
-    const bench = twoRecs()
+    const bench = withRecs(REC, REC2)
     assert.equal(psci(bench, name).exit_reason, 'PSCI')
     assert.equal(realmOf(bench).state, 'SYSTEM_OFF')
     for (const rec of [REC, REC2]) refuses(bench, 'REALM,1', 'RMI_REC_ENTER', { rec: pa(rec) })

@@ -134,6 +134,10 @@ test('7: IPA_STATE_GET gives the run of one RIPAS, cut at end and at one table',
   assert.deepEqual(get(PAGE + MIB2 + 3, PAR), [ipa(PAGE + GIB), 'EMPTY'])
   assert.deepEqual(get(PAGE + GIB, PAR), [ipa(PAR), 'EMPTY'])
   assert.deepEqual(get(PAGE - GIB, PAR), [ipa(PAGE), 'EMPTY'])
+  const other = PAGE + 4 * GIB
+  addTables(bench, other, 3, 0x90)
+  assert.deepEqual(get(other - GIB, PAR), [ipa(other), 'EMPTY'])
+  assert.deepEqual(get(other + MIB2 * 3, PAR), [ipa(other + GIB), 'EMPTY'])
   setRipas(bench, PAGE + 3, 1, 'EMPTY')
   must(bench, 'RMI_DATA_DESTROY', { ipa: ipa(PAGE) })
   assert.deepEqual(get(PAGE, PAGE + 9), [ipa(PAGE + 1), 'DESTROYED'])
