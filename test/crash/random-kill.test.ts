@@ -12,6 +12,7 @@ import {
   randomCommand,
   readPages,
   type VmKind,
+  WINDOW,
 } from '../support/process-model.ts'
 
 // reliability.md G8, G10, by chance instead of by system call: a client drives the service beside a model that keeps
@@ -29,6 +30,8 @@ const KINDS: readonly VmKind[] = [
   { technology: 'sev-snp', privacy: 'populated' },
   { technology: 'tdx', privacy: 'populated' },
   { technology: 'tdx', privacy: 'attributes' },
+  { technology: 'cca', privacy: 'populated' },
+  { technology: 'cca', privacy: 'attributes' },
 ]
 
 /** A service that is killed and started again. */
@@ -77,6 +80,10 @@ async function setUp(server: Server): Promise<ModelVm[]> {
     }
     if (kind.technology === 'tdx') {
       await must({ method: 'POST', path: `/v1/vms/${id}/launch/finish`, body: {} }, 200)
+    }
+    if (kind.technology === 'cca') {
+      const ripas = [{ gpa: `0x${WINDOW.toString(16)}`, length: PAGES * 4096 }]
+      await must({ method: 'POST', path: `/v1/vms/${id}/launch/finish`, body: { ripas } }, 200)
     }
     const file = { size: PAGES * 4096, technology: kind.technology }
     const { id: memfile } = await must({ method: 'POST', path: '/v1/memfiles', body: file }, 201)

@@ -14,6 +14,9 @@ type Page = {
   file: Buffer | null
   /** The guest has accepted it. */
   valid: boolean
+  /** A Realm's page: what the guest was promised of it, and whether the RMM has it. */
+  ripas: 'EMPTY' | 'RAM' | 'DESTROYED'
+  mapped: boolean
   attribute: boolean
   /** The VMM's own memory, from its first touch until the slot goes. */
   shared: Buffer | null
@@ -30,7 +33,7 @@ export type Command =
   | { readonly do: 'slot' | 'unslot'; readonly slot: 0 | 1 }
 
 export type VmKind = {
-  readonly technology: 'sw-protected' | 'sev-snp' | 'tdx'
+  readonly technology: 'sw-protected' | 'sev-snp' | 'tdx' | 'cca'
   readonly privacy: 'populated' | 'attributes'
 }
 
@@ -48,6 +51,8 @@ export class ModelVm {
   readonly #pages: Page[] = Array.from({ length: PAGES }, () => ({
     file: null,
     valid: false,
+    ripas: 'RAM',
+    mapped: false,
     attribute: false,
     shared: null,
   }))
@@ -126,6 +131,7 @@ export class ModelVm {
         return { status: 200, body: { freedBytes: this.#punch(this.#range(command)) } }
       case 'slot':
         this.#slots[command.slot] = true
+        this.#map(this.#range({ first: command.slot * SLOT_PAGES, count: SLOT_PAGES }))
         return { status: 201, body: { change: 'created' } }
       case 'unslot':
         if (!this.hasSlot(command.slot)) return EFFECTLESS
@@ -162,12 +168,14 @@ export class ModelVm {
   #populate(pages: readonly Page[]): number {
     const holes = pages.filter((page) => page.file === null)
     for (const page of holes) page.file = Buffer.alloc(PAGE)
+    this.#map(pages)
     return holes.length * PAGE
   }
 
   #punch(pages: readonly Page[]): number {
     const held = pages.filter((page) => page.file !== null)
     for (const page of held) {
+      this.#unmap(page)
       page.file = null
       page.valid = false
     }
@@ -177,8 +185,24 @@ export class ModelVm {
   #convertAll({ first, count, to }: Extract<Command, { do: 'convert' }>): Expected {
     const indexes = Array.from({ length: count }, (_, i) => first + i)
     for (const index of indexes) if (!this.#convert(index, to)) return { status: 200, body: { completed: 0 } }
-    if (to === 'private') this.#acceptAll(indexes.map((index) => this.#at(index)))
+    const pages = indexes.map((index) => this.#at(index))
+    if (this.kind.technology === 'cca') this.#promise(pages, to)
+    else if (to === 'private') this.#acceptAll(pages)
     return { status: 200, body: { completed: 1 } }
+  }
+
+  /** A Realm's guest has asked for RAM or EMPTY: KVM takes back what is EMPTY. */
+  #promise(pages: readonly Page[], to: 'private' | 'shared'): void {
+    for (const page of pages) {
+      page.ripas = to === 'private' ? 'RAM' : 'EMPTY'
+      if (to === 'shared') this.#unmap(page)
+    }
+  }
+
+  /** In the older model what a slot shows of the memfile is given to the hardware at once. */
+  #map(pages: readonly Page[]): void {
+    if (this.kind.privacy === 'attributes') return
+    for (const page of pages) if (page.file !== null && this.#hasSlotAt(this.#pages.indexOf(page))) page.mapped = true
   }
 
   /** What the guest has accepted it has also touched. A TD's acceptance ends at a page that it has accepted before. */
@@ -191,9 +215,13 @@ export class ModelVm {
     }
   }
 
-  /** A TD's page that KVM unmaps is to be accepted anew, and has lost its contents. */
+  /** A TD's page that KVM unmaps is to be accepted anew, a Realm's is DESTROYED; both have lost their contents. */
   #unmap(page: Page): void {
-    if (this.kind.technology !== 'tdx') return
+    if (this.kind.technology === 'cca') {
+      if (!page.mapped) return
+      page.mapped = false
+      if (page.ripas === 'RAM') page.ripas = 'DESTROYED'
+    } else if (this.kind.technology !== 'tdx') return
     page.valid = false
     page.file?.fill(0)
   }
@@ -241,11 +269,15 @@ export class ModelVm {
   #reachAsGuest(index: number, asked: boolean | undefined): Buffer | 'exit' | 'guest-fault' {
     // Only some hardware lets the access itself say of which kind it is.
     const told = this.kind.technology === 'sw-protected' ? undefined : asked
+    const isRealm = this.kind.technology === 'cca'
+    if (isRealm && (told ?? this.#isPrivate(index)) && this.#at(index).ripas === 'EMPTY') return 'guest-fault'
     if (!this.#hasSlotAt(index)) return 'exit'
     if (told !== undefined && told !== this.#isPrivate(index)) this.#convert(index, told ? 'private' : 'shared')
     if (!this.#isPrivate(index)) return this.#touchShared(index)
     const page = this.#at(index)
     page.file ??= Buffer.alloc(PAGE)
+    page.mapped = true
+    if (isRealm) return page.ripas === 'RAM' ? page.file : 'exit'
     return this.kind.technology !== 'sw-protected' && !page.valid ? 'guest-fault' : page.file
   }
 
