@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { explainGranule } from '../../../../src/hw/cca/rmm/explain.ts'
 import {
+  areAll,
   firstGuarded,
   GRANULE,
   granuleName,
@@ -136,6 +137,7 @@ test('2, 10: the RMM keeps four bytes a granule at the top of memory, which nobo
   assert.equal(firstGuarded(data.granules, 0, FRAMES), data.granules.ownStart)
   assert.equal(firstGuarded(data.granules, 0, data.granules.ownStart), -1)
   assert.equal(granuleName(GRANULE.UNTRACKED), 'none')
+  for (const frame of [FRAMES - 1, FRAMES, 2 ** 40]) assert.ok(!areAll(data.granules, frame, 1, GRANULE.UNDELEGATED))
   assert.equal(pasOf(GRANULE.UNTRACKED), 'REALM')
 })
 

@@ -130,6 +130,19 @@ test('3: the index of a destroyed REC is not used again', () => {
   must(bench, 'RMI_REC_CREATE', { rec: pa(REC), aux: aux(), mpidr: 1 })
 })
 
+test('3: a vCPU whose REC is gone has none, whatever its granule is now', () => {
+  const bench = createRealm()
+  must(bench, 'RMI_REC_CREATE', { rec: pa(REC), flags: 1 })
+  must(bench, 'RMI_REC_DESTROY', { rec: pa(REC) })
+  delegate(bench, DATA, 2)
+  const other = { rd: pa(DATA), s2sz: 40, rtt_base: pa(DATA + 1), rtt_num_start: 1, num_bps: 1, num_wps: 1 }
+  must(bench, 'RMI_REALM_CREATE', other)
+  must(bench, 'RMI_REC_CREATE', { rd: pa(DATA), rec: pa(REC), flags: 1 })
+  must(bench, 'RMI_REALM_ACTIVATE', { rd: pa(DATA) })
+  refuses(bench, 'INPUT', 'RMI_REC_ENTER')
+  must(bench, 'RMI_REC_ENTER', { rec: pa(REC) })
+})
+
 test('3: REC_DESTROY is INPUT without a REC, and ERROR_REC while it runs', () => {
   const bench = createActive()
   for (const rec of [pa(SPARE), pa(RD), '0x40800']) refuses(bench, 'INPUT', 'RMI_REC_DESTROY', { rec })
