@@ -2,7 +2,7 @@ import { addressOf } from '../hw/shared/address-schema.ts'
 import { type Accepted, type Applied, accepted, acceptedFrames, appliedFrom, refused } from './applied.ts'
 import type { CommandOf } from './commands.ts'
 import { fromHardware, type HostContext, touchVm } from './context.ts'
-import { pageOf, populateMeasured, sharedSource } from './launch.ts'
+import { checkRange, pageOf, populateMeasured, sharedSource } from './launch.ts'
 import { launchImage } from './launch-image.ts'
 import { kernelRefusal } from './refusal.ts'
 import type { VmState } from './state.ts'
@@ -22,6 +22,8 @@ export function launchUpdateCommand(host: HostContext, vm: VmState, command: Com
   }
   const gfn = Number(gpa / 4096n)
   const pages = Number(length / 4096n)
+  const range = checkRange(host, vm, gfn, pages)
+  if (!range.ok) return refused(range.refusal)
   const bytes = command.data === null ? undefined : Buffer.from(command.data, 'base64')
   const source = bytes === undefined ? sharedSource(host, vm, gfn) : (page: number) => pageOf(bytes, page)
   const done = populateMeasured(host, vm, gfn, pages, source, command.options)

@@ -85,6 +85,15 @@ function populatePage(
   return { refusal: fromHardware(verdict.refusal), changed: fresh || verdict.refusal.effects === true }
 }
 
+/** Whether the technology's kernel takes a range of an update, as the slots around it are. */
+export function checkRange(host: HostContext, vm: VmState, gfn: number, pages: number): Result<undefined> {
+  const slot = slotAt(vm, gfn)
+  const fits = slot?.file != null && gfn + pages <= slot.firstGfn + slot.pages
+  const range = slot === undefined ? 'no-slot' : slot.file === null ? 'shared-slot' : 'over-slots'
+  const verdict = fits ? undefined : host.hardware.launchRange?.(vm.id, range)
+  return verdict === undefined || verdict.ok ? accept(undefined) : refuseFromHardware(verdict.refusal)
+}
+
 /** Source bytes in the VMM's own shared memory at the same guest addresses, as a VMM that loads into RAM first has them. */
 export function sharedSource(host: HostContext, vm: VmState, gfn: number) {
   return (page: number, slot: MemslotState): Uint8Array | undefined => {

@@ -336,6 +336,8 @@ export interface Hardware {
   ): Verdict
   /** Whether a launch update with these options takes source bytes. Refuses options that the kernel refuses at once. */
   launchSource(vm: string, options: Readonly<Record<string, unknown>>): Verdict<'bytes' | 'none'>
+  /** What the kernel says of a launch update over a range that is not within one slot with a memfile, where it says more than EINVAL. */
+  launchRange?(vm: string, range: 'no-slot' | 'shared-slot' | 'over-slots'): Verdict
   /** A step of a launch that populates nothing, for technologies that have such: `options` are the plan's. */
   launchMeasure?(vm: string, gfn: number, pages: number, options: Readonly<Record<string, unknown>>): Verdict
   launchFinish(vm: string, options: Readonly<Record<string, unknown>>): Verdict

@@ -6,6 +6,7 @@ import { createEvidence, type Evidence } from './evidence/evidence.ts'
 import { addressFault, checkGuest, checkHost, checkUnmapped } from './kvm/access.ts'
 import { beginRequest, completeExit, type IpaStateRequest, nextExit, type RecRequest } from './kvm/ipa-state.ts'
 import { launchFinish, launchLog, launchMeasure, launchPage, launchPlan, launchSource } from './kvm/launch.ts'
+import { launchRange } from './kvm/populate-range.ts'
 import { assign, release, sharedAlias, translatePrivate, unmapPrivate } from './kvm/private-memory.ts'
 import { completeRecRequest } from './kvm/rec-exits.ts'
 import { refuse } from './kvm/refusal.ts'
@@ -54,6 +55,7 @@ export function open(data: CcaData, machine: Machine): CcaHardware {
     accept: () => ({ kind: 'done', status: SUCCESS }),
     launchPage: (vm, gfn, frame, source, options) => launchPage(host, vm, gfn, frame, source, options),
     launchSource: (vm) => launchSource(host, vm),
+    launchRange: (vm, range) => launchRange(host, vm, range),
     launchMeasure: (vm, gfn, pages, options) => launchMeasure(host, vm, gfn, pages, options),
     launchFinish: (vm, options) => launchFinish(host, vm, options),
     launchPlan: (vm, image, query) => launchPlan(host, vm, image, query),
