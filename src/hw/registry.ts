@@ -9,7 +9,7 @@ import { measurer as tdxMeasurer } from './tdx/measurement/measure.ts'
 
 /** Every technology gmemd emulates: a new one is a folder beside this file and a line here. */
 export const backends: ReadonlyMap<string, Backend> = new Map(
-  [cca, sevSnp, swProtected, tdx].map((backend) => [backend.technology, backend]),
+  [sevSnp, swProtected, tdx, cca].map((backend) => [backend.technology, backend]),
 )
 
 /** What can be measured without a VM. */

@@ -21,12 +21,12 @@ import {
 
 const PARAMS: TdParams = {
   attributes: 0x10000000n,
-  xfam: 7n,
+  xfam: 0xe7n,
   maxVcpus: 2,
   l2Vms: 0,
   eptpControls: 0x1e,
   configFlags: 0,
-  tscFrequency: 100,
+  tscFrequency: 40,
   mrconfigid: new Uint8Array(48).fill(1),
   mrowner: new Uint8Array(48).fill(2),
   mrownerconfig: new Uint8Array(48).fill(3),
