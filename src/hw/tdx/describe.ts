@@ -2,9 +2,11 @@ import type { PageDescription } from '../contract.ts'
 import * as PageMap from '../shared/page-map.ts'
 import { type Host, tdOf } from './data.ts'
 import { explainPamt, explainPage as explainSept, explainTd } from './module/explain.ts'
+import { SPAN } from './module/geometry.ts'
 import { entryAt, typeName, typeOf } from './module/pamt.ts'
 import { leafAt, levelOfLeaf, stateOfLeaf } from './module/sept.ts'
 import { isBlockedState, STATE, stateName } from './module/states.ts'
+import type { Td } from './module/td.ts'
 
 export type Emit = (count: number, state: PageDescription) => void
 
@@ -34,12 +36,16 @@ export function createDescriber(): (
       const host = frame + at - gfn
       const type = typeOf(entryAt(data.pamt, host))
       const pamtEnd = at + PageMap.nextRun(data.pamt.types, host, host + end - at) - host
-      const next = td === undefined ? pamtEnd : PageMap.nextRun(td.sept.entries, at, pamtEnd)
+      const next = td === undefined ? pamtEnd : PageMap.nextRun(td.sept.entries, at, visibleEnd(td, at, pamtEnd))
       emit(next - at, description(td === undefined ? 0 : leafAt(td.sept, at), type))
       at = next
     }
   }
 }
+
+/** A table that raw calls have blocked hides its leafs, so that pages agree at most as far as one table goes. */
+const visibleEnd = ({ sept }: Td, gfn: number, end: number): number =>
+  sept.blockedTables === 0 ? end : Math.min(end, gfn - (gfn % SPAN[1]) + SPAN[1])
 
 function present(leaf: number, pamtType: number): PageDescription {
   const state = stateOfLeaf(leaf)
