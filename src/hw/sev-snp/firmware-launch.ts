@@ -32,7 +32,6 @@ const TYPE_NAMES: readonly (PageType | undefined)[] = [
   undefined,
   ...(Object.keys(PAGE_TYPE) as PageType[]).toSorted((a, b) => PAGE_TYPE[a] - PAGE_TYPE[b]),
 ]
-export const pageTypeName = (type: number): PageType | undefined => TYPE_NAMES[type]
 
 const isSmallOnly = (type: number): boolean =>
   type === PAGE_TYPE.VMSA || type === PAGE_TYPE.SECRETS || type === PAGE_TYPE.CPUID

@@ -25,5 +25,3 @@ export function parseDecimal(
 
 /** A truth value, as text. */
 export const BooleanText = Type.Enum(['true', 'false'], { examples: ['true'] })
-
-export const parseBoolean = (text: 'true' | 'false'): boolean => text === 'true'

@@ -25,9 +25,6 @@ export const SizeInput = Type.Union(
 )
 export type SizeInput = Static<typeof SizeInput>
 
-/** A size or offset as it is given: bytes. */
-export const SizeOutput = Type.Integer({ minimum: 0, maximum: MAX_SAFE_INTEGER, examples: [2097152] })
-
 /** An offset in a file, or its size: up to 2^63, beyond the integers that every reader of JSON keeps. */
 export const FileBytes = Type.Integer({ minimum: 0, examples: [2097152] })
 

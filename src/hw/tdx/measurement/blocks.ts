@@ -2,7 +2,6 @@ import { BLOCK_BYTES } from './sha384.ts'
 
 export const PAGE_BYTES = 4096
 export const CHUNK_BYTES = 256
-export const CHUNKS_PER_PAGE = PAGE_BYTES / CHUNK_BYTES
 
 const GPA_AT = 16
 const FRAMES_IN_4_GIB = 0x100000
