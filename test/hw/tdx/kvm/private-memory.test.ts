@@ -160,6 +160,18 @@ describe('what the hardware does not give up', () => {
     assertClean(t, free)
   })
 
+  it('intel-tdx.md 0.3: a blocked table hides its pages in the page map, and no other', () => {
+    const bench = running({}, 1024)
+    makePrivate(bench, GPA, 1024)
+    const seen = () => bench.t.runs(bench.vm, GFN, GFN + 1024).map(({ count, hardware }) => [count, hardware.sept])
+    assert.deepEqual(seen(), [[1024, 'MAPPED']])
+    must(bench, 'host', 'TDH.MEM.RANGE.BLOCK', { gpa: hex(GPA + MIB2), level: 1 })
+    assert.deepEqual(seen(), [
+      [512, 'MAPPED'],
+      [512, 'FREE'],
+    ])
+  })
+
   it('a page that raw calls gave to another TD is not given out again while that one has it', () => {
     const t = newHost()
     const free = t.free()
